@@ -1,0 +1,1 @@
+"""The lakehouse's plain-Python core; only `include.orchestration` knows Airflow."""

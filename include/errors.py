@@ -1,0 +1,21 @@
+"""Errors that an operator reads: each names the thing, what was expected and the next step, and holds no secret."""
+
+
+class LakehouseError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class SetupError(LakehouseError):
+    """The environment lacks something that the operator must provide."""
+
+
+class SourceError(LakehouseError):
+    """A source answered something that cannot be loaded."""
+
+
+class GateError(LakehouseError):
+    """A quality gate is red; retrying cannot help."""
+
+
+class ReleaseError(LakehouseError):
+    """A release could not be made, found or verified."""

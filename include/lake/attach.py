@@ -1,0 +1,99 @@
+"""How everybody here opens the lake: one DuckDB, one attach, the same options."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from include.connections import Postgres, Storage
+from include.lake.passfile import use_passwords
+
+ALIAS = "dl"
+MAX_RETRY_COUNT = 100  # DuckLake's own 10 runs out when several writers commit at once
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where the lake is and how much of the machine one process may use. Opening it needs nothing else."""
+
+    catalog: Postgres
+    storage: Storage
+    extensions: Path
+    temp_directory: Path
+    metadata_schema: str = "ducklake"
+    memory_limit: str = "4GB"
+    threads: int | None = field(default=None)
+
+    def config(self) -> dict[str, str | bool | int]:
+        """DuckDB's options, for any client that opens the lake (dlt, dbt and GX have their own connections)."""
+        options: dict[str, str | bool | int] = {
+            "extension_directory": str(self.extensions),
+            "autoinstall_known_extensions": False,
+            "temp_directory": str(self.temp_directory),
+            "memory_limit": self.memory_limit,
+        }
+        if self.threads:
+            options["threads"] = self.threads
+        return options
+
+    def attach_sql(self, *, snapshot: int | None = None, read_only: bool = False) -> str:
+        """The ATTACH statement; holds no secret."""
+        options = [f"data_path {literal(self.storage.url.rstrip('/') + '/')}"]
+        options.append(f"metadata_schema {literal(self.metadata_schema)}")
+        if snapshot is not None:
+            options.append(f"snapshot_version {int(snapshot)}")
+        if read_only or snapshot is not None:
+            options.append("read_only")
+        target = literal(f"ducklake:postgres:{self.catalog.conninfo()}")
+        return f"attach {target} as {ALIAS} ({', '.join(options)})"
+
+    def prepare(
+        self, connection: duckdb.DuckDBPyConnection, *, snapshot: int | None = None, read_only: bool = False
+    ) -> None:
+        """Load extensions and secrets into an open DuckDB and attach the lake as `dl`."""
+        use_passwords(self.catalog)
+        connection.execute("load ducklake; load postgres_scanner; set TimeZone = 'UTC'")
+        connection.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
+        if self.storage.is_s3:
+            connection.execute("load httpfs")
+            connection.execute(s3_secret_sql(self.storage))
+        connection.execute(self.attach_sql(snapshot=snapshot, read_only=read_only))
+        connection.execute(f"use {ALIAS}")
+
+    def open(self, *, snapshot: int | None = None, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+        """A new in-memory DuckDB with the lake attached as `dl` and made the default database.
+
+        Args:
+            snapshot: read the lake as it was at this snapshot; implies read_only.
+            read_only: refuse every write to the lake.
+        """
+        self.temp_directory.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(":memory:", config=self.config())
+        try:
+            self.prepare(connection, snapshot=snapshot, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def s3_secret_sql(storage: Storage) -> str:
+    """A DuckDB secret scoped to the lake's bucket."""
+    fields = [f"region {literal(storage.region)}", f"scope {literal(storage.url)}"]
+    if storage.key_id:
+        fields += [f"key_id {literal(storage.key_id)}", f"secret {literal(storage.secret or '')}"]
+    if storage.endpoint:
+        scheme, _, host = storage.endpoint.rpartition("://")
+        use_ssl = "true" if scheme == "https" else "false"
+        fields += [f"endpoint {literal(host)}", "url_style 'path'", f"use_ssl {use_ssl}"]
+    return f"create or replace secret lake_storage (type s3, {', '.join(fields)})"
+
+
+def literal(value: str) -> str:
+    """A SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

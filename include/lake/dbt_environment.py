@@ -1,0 +1,33 @@
+"""What dbt/profiles.yml reads, so that dbt opens the same lake as everybody else."""
+
+from include.lake.attach import Lake
+
+
+def dbt_environment(lake: Lake) -> dict[str, str]:
+    """Environment variables for a dbt process. The catalog's password is not among them: libpq has it by file.
+
+    dbt keeps variables that start with DBT_ENV_SECRET_ out of its logs.
+    """
+    lake.temp_directory.mkdir(parents=True, exist_ok=True)
+    storage = lake.storage
+    variables = {
+        "LAKE_DBT_TARGET": "s3" if storage.is_s3 else "folder",
+        "LAKE_DBT_CATALOG": lake.catalog.conninfo(),
+        "LAKE_DBT_STORAGE": storage.url.rstrip("/") + "/",
+        "LAKE_DBT_METADATA_SCHEMA": lake.metadata_schema,
+        "LAKE_DBT_EXTENSIONS": str(lake.extensions),
+        "LAKE_DBT_TEMP": str(lake.temp_directory),
+        "LAKE_DBT_MEMORY": lake.memory_limit,
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+    if storage.is_s3:
+        scheme, _, host = (storage.endpoint or "https://s3.amazonaws.com").rpartition("://")
+        variables |= {
+            "LAKE_DBT_S3_ENDPOINT": host,
+            "LAKE_DBT_S3_USE_SSL": "false" if scheme == "http" else "true",
+            "LAKE_DBT_S3_URL_STYLE": "path" if storage.endpoint else "vhost",
+            "LAKE_DBT_S3_REGION": storage.region,
+            "DBT_ENV_SECRET_S3_KEY_ID": storage.key_id or "",
+            "DBT_ENV_SECRET_S3_SECRET": storage.secret or "",
+        }
+    return variables

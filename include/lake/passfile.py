@@ -1,0 +1,56 @@
+"""Passwords for libpq by file, so that no attach string, error text or log can hold one."""
+
+import atexit
+import os
+import tempfile
+from pathlib import Path
+
+from include.connections import Postgres
+
+
+def write_passfile(path: Path, servers: list[Postgres]) -> None:
+    """Write a libpq password file that only its owner can read."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.writelines(f"{server.passfile_line()}\n" for server in servers if server.password)
+
+
+def use_passwords(*servers: Postgres) -> None:
+    """Make the passwords of `servers` known to libpq in this process and its children, for as long as it lives.
+
+    What the process was given in PGPASSFILE stays valid. Repeatable.
+    """
+    known = _known_lines()
+    wanted = [server.passfile_line() for server in servers if server.password]
+    if all(line in known for line in wanted):
+        return
+    if _own.path is None:
+        handle, name = tempfile.mkstemp(prefix="lake-pgpass-")
+        os.close(handle)
+        _own.path, _own.pid = Path(name), os.getpid()
+        atexit.register(_remove)
+    replaced = {line.rsplit(":", 1)[0] for line in wanted}
+    kept = [line for line in known if line.rsplit(":", 1)[0] not in replaced]
+    _own.path.write_text("".join(f"{line}\n" for line in [*wanted, *kept]))
+    os.environ["PGPASSFILE"] = str(_own.path)
+
+
+class _Own:
+    path: Path | None = None
+    pid: int = 0
+
+
+_own = _Own()
+
+
+def _known_lines() -> list[str]:
+    given = os.environ.get("PGPASSFILE")
+    if not given or not Path(given).is_file():
+        return []
+    return Path(given).read_text().splitlines()
+
+
+def _remove() -> None:
+    # A forked child inherits the handler but not the ownership.
+    if _own.path is not None and _own.pid == os.getpid():
+        _own.path.unlink(missing_ok=True)

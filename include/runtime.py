@@ -1,0 +1,32 @@
+"""From connections and settings to the values that the core works with; one place for laptop, server and Airflow."""
+
+from collections.abc import Callable
+
+from include import settings as environment
+from include.connections import Connection, Postgres, Storage
+from include.lake.attach import Lake
+
+CATALOG = "lake_catalog"
+STORAGE = "lake_storage"
+MARTS = "marts"
+
+GetConnection = Callable[[str], Connection]
+
+
+def lake(get: GetConnection = environment.connection) -> Lake:
+    """The lake that the connections `lake_catalog` and `lake_storage` name."""
+    settings = environment.settings()
+    return Lake(
+        catalog=Postgres.of(get(CATALOG)),
+        storage=Storage.of(get(STORAGE)),
+        extensions=settings.extensions,
+        temp_directory=settings.home / "tmp",
+        metadata_schema=settings.metadata_schema,
+        memory_limit=settings.memory_limit,
+        threads=settings.threads,
+    )
+
+
+def marts(get: GetConnection = environment.connection) -> Postgres:
+    """The database that marts are published to, as the role that publishes."""
+    return Postgres.of(get(MARTS))

@@ -1,0 +1,78 @@
+"""The only reader of the environment. `lake settings` prints this table; `.env.example` is tested against it."""
+
+import os
+import shlex
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from include.connections import Connection
+from include.errors import SetupError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Every setting, from `LAKE_*` variables. Servers and secrets are connections, not settings."""
+
+    model_config = SettingsConfigDict(env_prefix="LAKE_", frozen=True)
+
+    home: Path = Field(default=ROOT / ".lakehouse", description="Folder of everything that runs and is written.")
+    extension_dir: Path | None = Field(default=None, description="DuckDB extensions; by default `extensions` in home.")
+    metadata_schema: str = Field(default="ducklake", description="Schema of the DuckLake catalog in its database.")
+    memory_limit: str = Field(default="4GB", description="Memory one DuckDB process may use before it spills to disk.")
+    threads: int | None = Field(default=None, ge=1, description="Threads of one DuckDB process; by default one a core.")
+    port: int = Field(default=8080, ge=1, le=65535, description="Port of Airflow's web server on a laptop.")
+    demo_port: int = Field(default=8090, ge=1, le=65535, description="Port of the demo Nightscout sites.")
+    base_url: str | None = Field(default=None, description="Address of Airflow in links; by default the local port.")
+    nightscout_sites: Path | None = Field(
+        default=None, description="Sites file; by default `sites.yaml` in home, which `make demo` writes."
+    )
+    nightscout_lookback_days: int = Field(
+        default=2, ge=0, le=90, description="Days before the interval that are read again, for late uploads."
+    )
+
+    @property
+    def extensions(self) -> Path:
+        return self.extension_dir or self.home / "extensions"
+
+    @property
+    def sites_file(self) -> Path:
+        return self.nightscout_sites or self.home / "sites.yaml"
+
+    @property
+    def quality_dir(self) -> Path:
+        """Validation results and Data Docs, kept per run."""
+        return self.home / "quality"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings; read once."""
+    return Settings()
+
+
+def connection(conn_id: str) -> Connection:
+    """A connection from `AIRFLOW_CONN_<ID>`, for use outside Airflow.
+
+    Raises:
+        SetupError: the variable is not set.
+    """
+    name = f"AIRFLOW_CONN_{conn_id.upper().replace('-', '_')}"
+    text = os.environ.get(name)
+    if not text:
+        raise SetupError(f"Connection {conn_id} is missing: set {name} (a URI or JSON), or run `make setup`.")
+    return Connection.parse(conn_id, text)
+
+
+def load_local_environment(home: Path | None = None) -> None:
+    """Take the connections and settings of the laptop's stack from its file; what is set already wins."""
+    file = (home or Path(os.environ.get("LAKE_HOME", ROOT / ".lakehouse"))) / "env"
+    if not file.is_file():
+        return
+    for line in file.read_text().splitlines():
+        name, separator, value = line.removeprefix("export ").partition("=")
+        if separator and not line.startswith("#"):
+            os.environ.setdefault(name.strip(), shlex.split(value)[0] if value else "")

@@ -1,0 +1,115 @@
+"""Real engines for every test: one embedded PostgreSQL a session; a fresh catalog, folder and marts database a test."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from include.connections import Postgres, Storage
+from include.lake.attach import Lake
+from include.lake.extensions import link_extensions
+from include.lake.passfile import use_passwords
+from include.local import postgres
+from include.local.postgres import LocalPostgres
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A folder for the session, short enough for a Unix socket and open to PostgreSQL's own user."""
+    folder = Path(tempfile.mkdtemp(prefix="lake-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(scratch: Path) -> Iterator[LocalPostgres]:
+    """The embedded PostgreSQL, with its roles."""
+    running = postgres.start(scratch / "pg")
+    use_passwords(*running.servers)
+    yield running
+    postgres.stop(scratch / "pg")
+
+
+@pytest.fixture(scope="session")
+def extensions(scratch: Path) -> Path:
+    directory = scratch / "extensions"
+    link_extensions(directory)
+    return directory
+
+
+@pytest.fixture
+def lake(server: LocalPostgres, extensions: Path, tmp_path: Path) -> Iterator[Lake]:
+    """An empty lake of its own: a catalog database and a folder."""
+    with fresh_database(server, "lake") as catalog:
+        yield Lake(
+            catalog=catalog,
+            storage=Storage(str(tmp_path / "lake")),
+            extensions=extensions,
+            temp_directory=tmp_path / "duckdb",
+            memory_limit="2GB",
+        )
+
+
+@pytest.fixture
+def marts_server(server: LocalPostgres) -> Iterator[Postgres]:
+    """An empty marts database, as the publishing role; the reading role may connect."""
+    with fresh_database(server, "marts_publisher") as database:
+        with _superuser(server) as connection:
+            grant = sql.SQL("grant connect on database {} to marts_reader")
+            connection.execute(grant.format(sql.Identifier(database.database)))
+        use_passwords(
+            Postgres(database.host, database.port, database.database, "marts_reader", server.passwords["marts_reader"])
+        )
+        yield database
+
+
+class fresh_database:
+    """A database that its role owns and that is dropped afterwards."""
+
+    def __init__(self, server: LocalPostgres, role: str) -> None:
+        self._server, self._role, self._name = server, role, f"t_{uuid.uuid4().hex[:12]}"
+
+    def __enter__(self) -> Postgres:
+        with _superuser(self._server) as connection:
+            create = sql.SQL("create database {} owner {}")
+            connection.execute(create.format(sql.Identifier(self._name), sql.Identifier(self._role)))
+        database = self._server.as_role(self._role, self._name)
+        use_passwords(database)
+        return database
+
+    def __exit__(self, *_: object) -> None:
+        with _superuser(self._server) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(self._name)))
+
+
+def _superuser(server: LocalPostgres) -> psycopg.Connection:
+    return psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; a test that needs it is skipped where it is not there."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"needs the real data in {SHARED_DATA}, which is not beside this checkout")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet_environment() -> None:
+    """No test speaks to the outside, and none reads the developer's own stack."""
+    os.environ.update(
+        DO_NOT_TRACK="1",
+        RUNTIME__DLTHUB_TELEMETRY="false",
+        DBT_SEND_ANONYMOUS_USAGE_STATS="false",
+        AIRFLOW__COSMOS__ENABLE_TELEMETRY="False",
+        GX_ANALYTICS_ENABLED="false",
+    )
