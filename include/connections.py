@@ -116,7 +116,7 @@ class Storage:
 
     @classmethod
     def of(cls, connection: Connection) -> "Storage":
-        """Read from an `aws` connection (extra: `url`, `endpoint_url`, `region_name`) or a `file` one (extra: `path`)."""
+        """Read the extra of an `aws` connection (`url`, `endpoint_url`, `region_name`) or of a `file` one (`path`)."""
         extra = connection.extra
         url = extra.get("url") or extra.get("path")
         if not url:

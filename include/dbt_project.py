@@ -1,4 +1,4 @@
-"""What the rest of the code needs to know of the dbt project: read from its manifest, so that nothing is listed twice."""
+"""What the code needs to know of the dbt project, read from its manifest so that nothing is listed twice."""
 
 import json
 from dataclasses import dataclass
