@@ -105,6 +105,7 @@ class Storage:
     region: str = "us-east-1"
     key_id: str | None = None
     secret: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if "://" in self.url and not self.is_s3:
@@ -130,6 +131,7 @@ class Storage:
             region=extra.get("region_name", "us-east-1"),
             key_id=connection.login,
             secret=connection.password,
+            session_token=extra.get("session_token"),
         )
 
 

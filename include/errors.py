@@ -19,3 +19,7 @@ class GateError(LakehouseError):
 
 class ReleaseError(LakehouseError):
     """A release could not be made, found or verified."""
+
+
+class SourceUnavailable(SourceError):
+    """A source did not answer for now (down, overloaded, cut off); trying again later can help."""

@@ -1,6 +1,6 @@
 """The interval that a run belongs to: whole UTC days, half open."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -55,16 +55,18 @@ class Interval:
         params: Mapping[str, Any],
         data_interval: tuple[datetime, datetime] | None,
         run_after: datetime,
+        assets: Iterable[Mapping[str, Any]] = (),
     ) -> "Interval":
         """The interval of a run of any kind.
 
-        Parameters that a person gave win; then the data interval of a schedule or backfill; a run without either
-        (manual, asset-triggered) gets the last complete day.
+        Parameters that a person gave win; then the intervals of the assets that triggered the run, from first to
+        last; then the data interval of a schedule or backfill; a run without any gets the last complete day.
 
         Args:
             params: may hold `interval_start` and `interval_end` (dates, the end exclusive), both or neither.
             data_interval: what the timetable assigned, if anything.
             run_after: the moment from which the run was due.
+            assets: the extras of the triggering asset events; a release puts its interval there.
         """
         first, end = params.get("interval_start"), params.get("interval_end")
         if bool(first) != bool(end):
@@ -73,6 +75,12 @@ class Interval:
             )
         if first and end:
             return cls.of_days(_date("interval_start", first), _date("interval_end", end))
+        released = [extra for extra in assets if extra.get("interval_start") and extra.get("interval_end")]
+        if released:
+            return cls.of_days(
+                min(_date("interval_start", extra["interval_start"]) for extra in released),
+                max(_date("interval_end", extra["interval_end"]) for extra in released),
+            )
         if data_interval is not None and data_interval[0] < data_interval[1]:
             return cls(data_interval[0].astimezone(UTC), data_interval[1].astimezone(UTC))
         return cls.last_complete_day(run_after)

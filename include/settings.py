@@ -5,7 +5,7 @@ import shlex
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from include.connections import Connection
@@ -27,12 +27,20 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=1, le=65535, description="Port of Airflow's web server on a laptop.")
     demo_port: int = Field(default=8090, ge=1, le=65535, description="Port of the demo Nightscout sites.")
     base_url: str | None = Field(default=None, description="Address of Airflow in links; by default the local port.")
+    alert_connection: str | None = Field(
+        default=None, description="Connection whose password is a webhook that is told of failures; none by default."
+    )
     nightscout_sites: Path | None = Field(
         default=None, description="Sites file; by default `sites.yaml` in home, which `make demo` writes."
     )
     nightscout_lookback_days: int = Field(
         default=2, ge=0, le=90, description="Days before the interval that are read again, for late uploads."
     )
+
+    @field_validator("home", "extension_dir", "nightscout_sites")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().resolve() if value else value
 
     @property
     def extensions(self) -> Path:
@@ -68,11 +76,13 @@ def connection(conn_id: str) -> Connection:
 
 
 def load_local_environment(home: Path | None = None) -> None:
-    """Take the connections and settings of the laptop's stack from its file; what is set already wins."""
-    file = (home or Path(os.environ.get("LAKE_HOME", ROOT / ".lakehouse"))) / "env"
-    if not file.is_file():
-        return
-    for line in file.read_text().splitlines():
-        name, separator, value = line.removeprefix("export ").partition("=")
-        if separator and not line.startswith("#"):
-            os.environ.setdefault(name.strip(), shlex.split(value)[0] if value else "")
+    """Take connections and settings from `.env`, then from the laptop's stack; what is set already wins."""
+    home = home or Path(os.environ.get("LAKE_HOME", ROOT / ".lakehouse"))
+    for file in (ROOT / ".env", home / "env", home / "demo.env"):
+        if not file.is_file():
+            continue
+        for line in file.read_text().splitlines():
+            name, separator, value = line.strip().removeprefix("export ").partition("=")
+            if separator and not name.startswith("#"):
+                text = "".join(shlex.split(value)) if value[:1] in ("'", '"') else value
+                os.environ.setdefault(name.strip(), text)

@@ -1,5 +1,6 @@
 """Real engines for every test: one embedded PostgreSQL a session; a fresh catalog, folder and marts database a test."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -17,6 +18,11 @@ from include.lake.extensions import link_extensions
 from include.lake.passfile import use_passwords
 from include.local import postgres
 from include.local.postgres import LocalPostgres
+
+# Before anything imports Airflow, which reads it once.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="lake-airflow-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -113,3 +119,13 @@ def _quiet_environment() -> None:
         AIRFLOW__COSMOS__ENABLE_TELEMETRY="False",
         GX_ANALYTICS_ENABLED="false",
     )
+
+
+@pytest.fixture(scope="session")
+def manifest() -> Path:
+    """The dbt manifest of this checkout, parsed anew if a file of the project is newer."""
+    from include.dbt_project import MANIFEST
+    from include.local import stack
+
+    stack.build_manifest()
+    return MANIFEST

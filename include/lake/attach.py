@@ -82,6 +82,8 @@ def s3_secret_sql(storage: Storage) -> str:
     fields = [f"region {literal(storage.region)}", f"scope {literal(storage.url)}"]
     if storage.key_id:
         fields += [f"key_id {literal(storage.key_id)}", f"secret {literal(storage.secret or '')}"]
+    if storage.session_token:
+        fields.append(f"session_token {literal(storage.session_token)}")
     if storage.endpoint:
         scheme, _, host = storage.endpoint.rpartition("://")
         use_ssl = "true" if scheme == "https" else "false"

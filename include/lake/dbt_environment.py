@@ -1,6 +1,15 @@
 """What dbt/profiles.yml reads, so that dbt opens the same lake as everybody else."""
 
+from pathlib import Path
+
+from include.connections import Postgres, Storage
 from include.lake.attach import Lake
+
+
+def parse_environment() -> dict[str, str]:
+    """Variables that let dbt read its profile where no lake is: an image build, a test. Nothing connects to them."""
+    nowhere = Lake(Postgres("nowhere", 5432, "nowhere", "nobody"), Storage("nowhere"), Path("nowhere"), Path("nowhere"))
+    return _variables(nowhere)
 
 
 def dbt_environment(lake: Lake) -> dict[str, str]:
@@ -9,6 +18,10 @@ def dbt_environment(lake: Lake) -> dict[str, str]:
     dbt keeps variables that start with DBT_ENV_SECRET_ out of its logs.
     """
     lake.temp_directory.mkdir(parents=True, exist_ok=True)
+    return _variables(lake)
+
+
+def _variables(lake: Lake) -> dict[str, str]:
     storage = lake.storage
     variables = {
         "LAKE_DBT_TARGET": "s3" if storage.is_s3 else "folder",

@@ -23,9 +23,7 @@ def link_extensions(directory: Path) -> None:
         folder = Path(spec.submodule_search_locations[0])
         source = folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
         if not source.is_file():
-            raise SetupError(
-                f"{name}'s wheel has no build for DuckDB {duckdb.__version__}; the versions must agree."
-            )
+            raise SetupError(f"{name}'s wheel has no build for DuckDB {duckdb.__version__}; the versions must agree.")
         link = target / source.name
         if not link.is_symlink() or link.resolve() != source:
             link.unlink(missing_ok=True)

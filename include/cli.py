@@ -1,0 +1,205 @@
+"""The `lake` command: what an operator does outside Airflow's pages."""
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from include import settings as environment
+from include.errors import LakehouseError
+from include.interval import Interval
+from include.release.cli import app as release_app
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", help=__doc__)
+app.add_typer(release_app)
+console = Console()
+
+SYMBOLS = {
+    "success": ("✔", "green"),
+    "failed": ("✘", "red"),
+    "upstream_failed": ("✘", "red"),
+    "running": ("▶", "cyan"),
+    "up_for_retry": ("↻", "yellow"),
+    "deferred": ("…", "cyan"),
+    "skipped": ("–", "dim"),
+}
+
+
+@app.callback()
+def _main() -> None:
+    environment.load_local_environment()
+
+
+@app.command()
+def setup() -> None:
+    """Make databases, environment and manifest; repeatable."""
+    from include.local import stack
+
+    with console.status("Setting up") as status:
+        stack.setup(lambda step: status.update(f"Setting up: {step}"))
+    console.print("Set up. [bold]make up[/] starts the stack, [bold]make demo[/] runs the demo.")
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything runs.")] = False,
+) -> None:
+    """Start PostgreSQL, Airflow and, unless a sites file is given, the demo sites."""
+    from include.local import stack
+
+    _start(stack)
+    if detach:
+        console.print("`make down` stops it.")
+        return
+    console.print("Ctrl-C stops it.")
+    try:
+        stack.supervise()
+    except KeyboardInterrupt:
+        console.print("\nStopping")
+    finally:
+        stack.down()
+
+
+@app.command()
+def down() -> None:
+    """Stop everything that runs."""
+    from include.local import stack
+
+    with console.status("Stopping"):
+        stopped = stack.down()
+    console.print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+@app.command()
+def run(
+    domain: Annotated[str, typer.Argument(help="The domain whose daily pipeline runs, such as nightscout.")],
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First UTC day.")],
+    to: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The day after the last, exclusive.")],
+    full_refresh: Annotated[bool, typer.Option(help="Rebuild silver and gold from all of bronze.")] = False,
+) -> None:
+    """Run a domain's pipeline for a range of days through Airflow; exit status 0 if it was certified."""
+    interval = Interval.of_days(first.date(), to.date())
+    raise typer.Exit(0 if run_interval(domain, interval, full_refresh=full_refresh) else 1)
+
+
+@app.command()
+def status() -> None:
+    """What is up, what is fresh, what is certified."""
+    from include.local.status import collect
+
+    table = Table("", "what", "state", box=None, header_style="dim")
+    states = collect()
+    for state in states:
+        symbol, colour = {True: ("✔", "green"), False: ("✘", "red"), None: ("?", "yellow")}[state.good]
+        table.add_row(Text(symbol, style=colour), state.name, state.detail)
+    console.print(table)
+    raise typer.Exit(0 if all(state.good for state in states) else 1)
+
+
+@app.command()
+def demo(
+    weeks: Annotated[int, typer.Option(min=1, max=52, help="Weeks of demo data, up to yesterday.")] = 4,
+) -> None:
+    """Set up, start, run the demo's days through Airflow and show the certified marts."""
+    from include.local import demo as the_demo
+    from include.local import stack
+
+    _start(stack)
+    today = datetime.now(UTC).date()
+    wanted = Interval.of_days(today - timedelta(weeks=weeks), today)
+    missing = the_demo.missing(wanted)
+    if missing is None:
+        console.print(f"The days {wanted} are certified already.")
+    elif not run_interval(the_demo.DOMAIN, missing):
+        raise typer.Exit(1)
+    the_demo.show(console, wanted)
+
+
+@app.command("dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def dbt(context: typer.Context) -> None:
+    """Run dbt on the local lake, such as `lake dbt build --select gold`."""
+    from include.local import stack
+
+    stack.ensure_postgres()
+    raise typer.Exit(stack.run_dbt(context.args or ["--help"]))
+
+
+@app.command()
+def manifest() -> None:
+    """Parse the dbt project into the manifest that the DAGs are drawn from."""
+    from include.local import stack
+
+    stack.build_manifest(force=True)
+    console.print("The manifest is new.")
+
+
+@app.command("settings")
+def show_settings() -> None:
+    """Every setting with its value and what it is for."""
+    values = environment.settings()
+    table = Table("variable", "value", "what", box=None, header_style="dim")
+    for name, field in type(values).model_fields.items():
+        table.add_row(f"LAKE_{name.upper()}", str(getattr(values, name)), field.description or "")
+    console.print(table)
+
+
+def run_interval(domain: str, interval: Interval, *, full_refresh: bool = False) -> bool:
+    """Run through Airflow with progress, starting the stack if none answers; True if the run succeeded."""
+    from include.local import airflow_api, stack
+
+    if not airflow_api.reachable(environment.connection("airflow_api")):
+        _start(stack)
+    dag_id = f"{domain}_daily"
+    with airflow_api.Airflow(environment.connection("airflow_api")) as airflow:
+        airflow.wait_for_dag(dag_id)
+        run_id = airflow.unfinished_run(dag_id, interval)
+        if run_id:
+            console.print(f"Run {run_id} of these days is under way; watching it.")
+        else:
+            run_id = airflow.trigger(dag_id, interval, full_refresh=full_refresh)
+        console.print(f"[bold]{dag_id}[/] {interval} ({len(interval.days())} days), run {run_id}")
+        state, tasks = "queued", []
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            for state, tasks in airflow.watch(dag_id, run_id):
+                live.update(_progress(state, tasks))
+        console.print(_progress(state, tasks))
+        for task in tasks:
+            if task.state == "failed":
+                reason = airflow.failure(dag_id, run_id, task.task_id)
+                console.print(Text.assemble((f"{task.task_id}: ", "bold red"), reason))
+        if state != "success":
+            console.print(f"The run {state}: {airflow.url}/dags/{dag_id}/runs/{run_id}")
+    return state == "success"
+
+
+def _progress(state: str, tasks) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for task in tasks:
+        symbol, colour = SYMBOLS.get(task.state or "", ("·", "dim"))
+        seconds = f"{task.seconds:.1f} s" if task.seconds else ""
+        table.add_row(Text(symbol, style=colour), task.task_id, task.state or "", seconds)
+    done = sum(task.state == "success" for task in tasks)
+    table.add_row("", Text(f"{done} of {len(tasks)} tasks", style="bold"), state, "")
+    return table
+
+
+def _start(stack) -> None:
+    with console.status("Starting") as status:
+        login = stack.up(lambda step: status.update(f"Starting: {step}"))
+    console.print(
+        f"Airflow runs at [link]{login.url}[/], user [bold]{login.user}[/], password [bold]{login.password}[/]"
+    )
+
+
+def main() -> None:
+    """Entry point: an error of ours is one sentence, not a traceback."""
+    try:
+        app()
+    except LakehouseError as error:
+        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), str(error)))
+        sys.exit(1)

@@ -1,0 +1,79 @@
+"""What `make demo` shows when the run is certified, and what it still has to run."""
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from rich.console import Console
+from rich.table import Table
+
+from include import runtime
+from include import settings as environment
+from include.connections import Postgres
+from include.interval import Interval
+from include.local import stack
+from include.naming import run_slug
+from include.release import ledger
+
+DOMAIN = "nightscout"
+
+
+def missing(wanted: Interval) -> Interval | None:
+    """The part of the wanted days that no release covers yet: all of them, the newest ones, or none."""
+    last = ledger.last(runtime.marts(), DOMAIN)
+    if last is None:
+        return wanted
+    covered = [entry for entry in ledger.entries(runtime.marts(), DOMAIN) if entry.interval_start <= wanted.end]
+    end = max(entry.interval_end for entry in covered)
+    start = min(entry.interval_start for entry in covered)
+    if start > wanted.start + timedelta(days=7):
+        return wanted
+    if end >= wanted.end:
+        return None
+    return Interval(max(end, wanted.start), wanted.end)
+
+
+def show(console: Console, wanted: Interval) -> None:
+    """Marts as tables, read by the role that only reads, and where to look next."""
+    last = ledger.last(runtime.marts(), DOMAIN)
+    assert last is not None
+    reader = Postgres.of(environment.connection("marts_reader"))
+    console.print()
+    with psycopg.connect(reader.conninfo(), password=reader.password) as connection:
+        for title, mart, columns, order, limit in TABLES:
+            console.print(_table(connection, title, mart, columns, order, limit))
+    login = stack.login()
+    console.print(
+        f"Release [bold]{last.release_id}[/] certified {last.interval_start.date()} to {last.interval_end.date()}"
+    )
+    console.print(f"  lake snapshot {last.snapshot_id}, code {last.code_version}, entry {last.entry_hash[:12]}…")
+    console.print("\n[bold]Where to look next[/]")
+    console.print(f"  Airflow     {login.url}/dags/{DOMAIN}_daily   user {login.user}, password {login.password}")
+    console.print(f"  Data Docs   {login.url}/lakehouse/data-docs/runs/{run_slug(last.dag_run_id)}/")
+    console.print(f"  Releases    {login.url}/lakehouse/releases/{last.release_id}")
+    console.print("  Commands    .venv/bin/lake status, releases, reproduce, rollback, verify; make down stops it all")
+
+
+TABLES: list[tuple[str, str, list[str], str, int]] = []
+
+
+def _table(connection: psycopg.Connection, title: str, mart: str, columns: list[str], order: str, limit: int) -> Table:
+    statement = sql.SQL("select {} from {} order by {} limit {}").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.Identifier("marts", mart),
+        sql.SQL(order),
+        sql.Literal(limit),
+    )
+    table = Table(title=f"marts.{mart}: {title}", title_justify="left", header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="right" if column not in ("site", "local_date") else "left")
+    for row in connection.execute(statement):
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

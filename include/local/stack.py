@@ -1,0 +1,453 @@
+"""The whole stack on a laptop: PostgreSQL, demo sites and Airflow, all below one folder."""
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import psutil
+
+from include import settings as environment
+from include.errors import SetupError
+from include.local.airflow_api import Airflow
+from include.settings import ROOT, Settings
+
+Report = Callable[[str], None]
+
+MINIMUM_FREE_BYTES = 2 * 1024**3
+AIRFLOW_PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Login:
+    url: str
+    user: str
+    password: str
+
+
+def setup(report: Report = lambda _: None) -> None:
+    """Make everything that must be there before a run: databases, environment, lake, manifest. Repeatable.
+
+    Raises:
+        SetupError: the disk is nearly full, or a step failed; the message says which and what to do.
+    """
+    settings = environment.settings()
+    home = settings.home
+    _require_space(home)
+    for folder in ("logs", "run", "tmp", "lake", "quality", "airflow"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+
+    from include.lake.extensions import link_extensions
+
+    link_extensions(settings.extensions)
+    report("PostgreSQL")
+    _start_postgres(settings)
+    migration = _start_migration(settings)
+    report("dbt manifest")
+    build_manifest()
+    report("lake and marts")
+    _prepare_databases()
+    if migration is not None:
+        report("Airflow's metadata")
+        _finish_migration(settings, migration)
+
+
+def up(report: Report = lambda _: None) -> Login:
+    """Set up and start what does not run yet; returns where Airflow is and how to log in."""
+    settings = environment.settings()
+    with _locked(settings.home):
+        setup(report)
+        if settings.nightscout_sites is None:
+            report("demo sites")
+            _start_demo_sites(settings)
+        _start_airflow(settings, report)
+    return login()
+
+
+def down() -> list[str]:
+    """Stop everything that `up` started; returns the names of what ran."""
+    from include.local import postgres
+
+    settings = environment.settings()
+    stopped = []
+    running = {name: process for name in [*AIRFLOW_PROCESSES, "demo-sites"] if (process := _process(settings, name))}
+    for process in running.values():
+        _terminate(process)
+    for name, process in running.items():
+        _wait_or_kill(process)
+        _pidfile(settings, name).unlink(missing_ok=True)
+        stopped.append(name)
+    if postgres.stop(settings.home / "pg"):
+        stopped.append("postgresql")
+    return stopped
+
+
+def supervise(every: float = 2.0) -> None:
+    """Stay until a process of the stack ends.
+
+    Raises:
+        SetupError: one ended; the message holds the end of its log.
+    """
+    settings = environment.settings()
+    while True:
+        for name, alive in running().items():
+            if not alive:
+                raise SetupError(f"{name} ended:\n{_tail(_log(settings, name).read_text(errors='replace'))}")
+        time.sleep(every)
+
+
+def ensure_postgres() -> None:
+    """PostgreSQL up and the environment loaded, for commands that need no Airflow."""
+    settings = environment.settings()
+    from include.lake.extensions import link_extensions
+
+    link_extensions(settings.extensions)
+    _start_postgres(settings)
+
+
+def running() -> dict[str, bool]:
+    """Each process of the stack and whether it runs."""
+    settings = environment.settings()
+    states = {name: _process(settings, name) is not None for name in AIRFLOW_PROCESSES}
+    if settings.nightscout_sites is None:
+        states["demo-sites"] = _process(settings, "demo-sites") is not None
+    return states
+
+
+def login() -> Login:
+    """Where Airflow is and how to log in, from the connection `airflow_api`."""
+    connection = environment.connection("airflow_api")
+    return Login(f"http://{connection.host}:{connection.port}", connection.login or "admin", connection.password or "")
+
+
+def build_manifest(*, force: bool = False) -> bool:
+    """Parse the dbt project into its manifest and static documentation, if a file of it is newer; True if it did.
+
+    Needs no lake and no database.
+
+    Raises:
+        SetupError: the project does not parse; the message holds the end of what dbt printed.
+    """
+    from include.dbt_project import MANIFEST, PROJECT_DIR
+    from include.lake.dbt_environment import parse_environment
+
+    written = [path.stat().st_mtime for path in _dbt_files(PROJECT_DIR)]
+    if not written:
+        raise SetupError(f"The dbt project in {PROJECT_DIR} has no files; expected models.")
+    if not force and MANIFEST.exists() and MANIFEST.stat().st_mtime >= max(written):
+        return False
+    command = _dbt("docs", "generate", "--static", "--empty-catalog", "--no-compile", "--quiet")
+    variables = {**os.environ, **parse_environment()}
+    done = subprocess.run(command, env=variables, cwd=PROJECT_DIR, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SetupError(f"The dbt project does not parse:\n{_tail(done.stdout + done.stderr)}")
+    return True
+
+
+def run_dbt(arguments: list[str]) -> int:
+    """Run dbt on the lake that the connections name, its output on the terminal; returns its exit status."""
+    from include import runtime
+    from include.dbt_project import PROJECT_DIR
+    from include.lake.dbt_environment import dbt_environment
+    from include.lake.passfile import use_passwords
+
+    lake = runtime.lake()
+    use_passwords(lake.catalog)
+    variables = {**os.environ, **dbt_environment(lake)}
+    return subprocess.run(_dbt(*arguments), env=variables, cwd=PROJECT_DIR, check=False).returncode
+
+
+def _dbt(*arguments: str) -> list[str]:
+    from include.dbt_project import PROJECT_DIR
+
+    return [_bin("dbt"), *arguments, "--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
+
+
+# --- PostgreSQL, environment, databases -------------------------------------------------------------------------
+
+
+def _start_postgres(settings: Settings) -> None:
+    from include.local import postgres
+
+    server = postgres.start(settings.home / "pg")
+    _write_environment(settings, server)
+    environment.load_local_environment(settings.home)
+
+
+def _write_environment(settings: Settings, server) -> None:
+    """The connections and Airflow's configuration, for this command, for Airflow and for `source .lakehouse/env`."""
+    home, url = settings.home, f"http://127.0.0.1:{settings.port}"
+    keys = _generated(home / "keys.json")
+
+    def uri(role: str, database: str | None = None) -> str:
+        target = server.as_role(role, database)
+        login = f"{quote(target.user)}:{quote(target.password or '')}"
+        return f"postgres://{login}@/{target.database}?host={quote(target.host, safe='')}"
+
+    metadata = server.as_role("airflow")
+    variables = {
+        "LAKE_HOME": str(home),
+        "LAKE_PORT": str(settings.port),
+        "LAKE_DEMO_PORT": str(settings.demo_port),
+        "PGPASSFILE": str(server.passfile),
+        "AIRFLOW_CONN_LAKE_CATALOG": uri("lake"),
+        "AIRFLOW_CONN_LAKE_STORAGE": json.dumps({"conn_type": "file", "extra": {"path": str(home / "lake")}}),
+        "AIRFLOW_CONN_MARTS": uri("marts_publisher"),
+        "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),
+        "AIRFLOW_CONN_AIRFLOW_API": f"http://admin:{quote(keys['admin'])}@127.0.0.1:{settings.port}",
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__FERNET_KEY": keys["fernet"],
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,auditor:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "airflow" / "passwords.json"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
+            f"postgresql+psycopg2://{metadata.user}@/{metadata.database}?host={quote(metadata.host, safe='')}"
+        ),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(settings.port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": keys["api"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs" / "tasks"),
+        "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
+        "AIRFLOW__COSMOS__ENABLE_CACHE": "False",
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "SCARF_ANALYTICS": "false",
+    }
+    passwords = home / "airflow" / "passwords.json"
+    _write_private(passwords, json.dumps({"admin": keys["admin"], "auditor": keys["auditor"]}))
+    lines = ["# Written by `make setup`; what you export yourself wins. Holds secrets."]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    config = home / "airflow" / "config"
+    config.mkdir(exist_ok=True)
+    shutil.copyfile(ROOT / "deploy" / "airflow_local_settings.py", config / "airflow_local_settings.py")
+    _write_private(home / "env", "\n".join(lines) + "\n")
+
+
+def _generated(path: Path) -> dict[str, str]:
+    if not path.exists():
+        from cryptography.fernet import Fernet
+
+        keys = {name: secrets.token_urlsafe(32) for name in ("api", "jwt", "demo")}
+        keys |= {name: secrets.token_urlsafe(12) for name in ("admin", "auditor")}
+        keys["fernet"] = Fernet.generate_key().decode()
+        _write_private(path, json.dumps(keys))
+    return json.loads(path.read_text())
+
+
+def _prepare_databases() -> None:
+    from include import runtime
+    from include.release import ledger
+
+    with runtime.lake().open() as connection:
+        for schema in ("bronze", "silver", "gold", "marts", "quarantine", "meta"):
+            connection.execute(f"create schema if not exists {schema}")
+    ledger.ensure(runtime.marts())
+
+
+# --- Airflow ----------------------------------------------------------------------------------------------------
+
+
+def _start_migration(settings: Settings) -> subprocess.Popen[str] | None:
+    """Begin `airflow db migrate` unless this version has done it; it takes seconds that other steps can use."""
+    import importlib.metadata
+
+    version = importlib.metadata.version("apache-airflow")
+    done = settings.home / "airflow" / "migrated"
+    if done.exists() and done.read_text() == version:
+        return None
+    return subprocess.Popen(
+        [_bin("airflow"), "db", "migrate"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _finish_migration(settings: Settings, migration: subprocess.Popen[str]) -> None:
+    import importlib.metadata
+
+    output, _ = migration.communicate()
+    if migration.returncode:
+        raise SetupError(f"`airflow db migrate` failed:\n{_tail(output)}")
+    (settings.home / "airflow" / "migrated").write_text(importlib.metadata.version("apache-airflow"))
+
+
+def _start_airflow(settings: Settings, report: Report) -> None:
+    missing = [name for name in AIRFLOW_PROCESSES if _process(settings, name) is None]
+    if "api-server" in missing:
+        _require_port(settings.port, "LAKE_PORT")
+    for name in missing:
+        logs = [] if name not in ("scheduler", "triggerer") else ["--skip-serve-logs"]  # read from the folder instead
+        _start(settings, name, [_bin("airflow"), name, *logs])
+    report("Airflow")
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        for name in AIRFLOW_PROCESSES:
+            if _process(settings, name) is None:
+                raise SetupError(f"Airflow's {name} stopped while starting:\n{_tail(_log(settings, name).read_text())}")
+        if _healthy(settings):
+            break
+        if time.monotonic() > deadline:
+            raise SetupError(
+                f"Airflow did not become healthy within {START_SECONDS} s; see {settings.home / 'logs'} for its logs."
+            )
+        time.sleep(0.25)
+    from include.orchestration.pools import POOLS
+
+    with Airflow(environment.connection("airflow_api")) as airflow:
+        airflow.set_pools(POOLS)
+
+
+def _healthy(settings: Settings) -> bool:
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{settings.port}/api/v2/monitor/health", timeout=5)
+        health = answer.json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    wanted = ("metadatabase", "scheduler", "dag_processor")
+    return answer.is_success and all((health.get(part) or {}).get("status") == "healthy" for part in wanted)
+
+
+def _start_demo_sites(settings: Settings) -> None:
+    if _process(settings, "demo-sites") is not None:
+        return
+    _require_port(settings.demo_port, "LAKE_DEMO_PORT")
+    keys = _generated(settings.home / "keys.json")
+    command = [sys.executable, "-m", "include.local.nightscout", "serve", "--port", str(settings.demo_port)]
+    command += ["--write-sites", str(settings.sites_file), "--write-env", str(settings.home / "demo.env")]
+    _start(settings, "demo-sites", command, {"LAKE_DEMO_SECRET": keys["demo"]})
+    deadline = time.monotonic() + 30
+    while not _port_open(settings.demo_port):
+        if _process(settings, "demo-sites") is None or time.monotonic() > deadline:
+            log = _tail(_log(settings, "demo-sites").read_text())
+            raise SetupError(f"The demo sites did not start:\n{log}")
+        time.sleep(0.1)
+    environment.load_local_environment(settings.home)
+
+
+# --- processes --------------------------------------------------------------------------------------------------
+
+
+def _start(settings: Settings, name: str, command: list[str], extra: dict[str, str] | None = None) -> None:
+    with _log(settings, name).open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=settings.home,
+            env={**os.environ, **(extra or {})},
+            start_new_session=True,
+        )
+    created = psutil.Process(process.pid).create_time()
+    _pidfile(settings, name).write_text(json.dumps({"pid": process.pid, "created": created}))
+
+
+def _process(settings: Settings, name: str) -> psutil.Process | None:
+    """The running process of that name; the start time tells it from a later process with the same number."""
+    try:
+        record = json.loads(_pidfile(settings, name).read_text())
+        process = psutil.Process(record["pid"])
+        if abs(process.create_time() - record["created"]) > 1 or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+    return process
+
+
+def _terminate(process: psutil.Process) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+
+
+def _wait_or_kill(process: psutil.Process) -> None:
+    try:
+        process.wait(timeout=20)
+    except psutil.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
+
+
+def _pidfile(settings: Settings, name: str) -> Path:
+    return settings.home / "run" / f"{name}.json"
+
+
+def _log(settings: Settings, name: str) -> Path:
+    return settings.home / "logs" / f"{name}.log"
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """One command at a time sets up or starts."""
+    import fcntl
+
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError("Another `lake` or `make` command is setting up; wait for it to end.") from None
+        yield
+
+
+def _require_space(home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    if free < MINIMUM_FREE_BYTES:
+        raise SetupError(f"Only {free / 1024**3:.1f} GB are free on the disk of {home}; make room for at least 2 GB.")
+
+
+def _require_port(port: int, variable: str) -> None:
+    if _port_open(port):
+        raise SetupError(f"Port {port} is in use; stop what uses it, or set {variable} to a free port.")
+
+
+def _port_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _bin(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+
+
+def _dbt_files(project: Path) -> Iterator[Path]:
+    yield from project.glob("*.yml")
+    for folder in ("models", "macros", "tests", "seeds", "snapshots"):
+        yield from (path for path in (project / folder).rglob("*") if path.is_file())
+
+
+def _tail(text: str, lines: int = 15) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])

@@ -1,0 +1,51 @@
+"""What every DAG here has in common: defaults, tags, the trigger form."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from airflow.sdk import Asset, CronDataIntervalTimetable
+
+from include.orchestration.alerts import on_failure
+from include.orchestration.retry import LakeRetryPolicy
+from include.orchestration.runs import RUN_PARAMS
+
+# Before the first reading that anybody has; backfills go back to it.
+EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
+
+
+class Tag(StrEnum):
+    """The only tags that DAGs carry."""
+
+    NIGHTSCOUT = "nightscout"
+    DAILY = "daily"
+    CERTIFIED = "certified"
+
+
+def release_asset(domain: str) -> Asset:
+    """The asset that a release of the domain updates; its events carry release id and interval."""
+    return Asset(name=f"{domain}_marts", uri=f"x-lakehouse://marts/{domain}")
+
+
+def daily(domain: str, *, doc_md: str | None) -> dict[str, Any]:
+    """Arguments of `@dag` for a domain's daily pipeline.
+
+    The timetable gives each run the UTC day before it as data interval; a run at a time, as a domain has one writer.
+    """
+    return {
+        "schedule": CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+        "start_date": EARLIEST,
+        "catchup": False,
+        "max_active_runs": 1,
+        "dagrun_timeout": timedelta(hours=12),
+        "doc_md": doc_md,
+        "tags": [Tag(domain).value, Tag.DAILY.value, Tag.CERTIFIED.value],
+        "params": RUN_PARAMS,
+        "default_args": {
+            "owner": "data-platform",
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "retry_policy": LakeRetryPolicy(),
+            "on_failure_callback": on_failure,
+        },
+    }

@@ -1,0 +1,49 @@
+"""What is worth a retry: a lost race in the lake or a source that is away; never a bad schema or a red gate."""
+
+from datetime import timedelta
+
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+from include.errors import GateError, LakehouseError, SourceUnavailable
+
+CONFLICT_DELAY = timedelta(seconds=5)
+SOURCE_DELAY = timedelta(minutes=2)
+
+# What DuckDB, DuckLake and libpq say when another attempt can succeed.
+TRANSIENT = (
+    "transaction conflict",
+    "failed to commit ducklake transaction",
+    "could not serialize access",
+    "deadlock detected",
+    "connection refused",
+    "could not connect",
+    "connection to server",
+    "server closed the connection",
+    "terminating connection",
+    "the database system is",
+    "http 503",
+    "http error 503",
+)
+
+
+class LakeRetryPolicy(RetryPolicy):
+    """Retries lake conflicts and lost connections soon, absent sources later, and nothing that a retry cannot mend."""
+
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context=None) -> RetryDecision:
+        chain = list(_chain(exception))
+        if any(isinstance(error, GateError) for error in chain):
+            return RetryDecision.fail("a gate is red: mend the data or the check, then clear the task")
+        if any(isinstance(error, SourceUnavailable) for error in chain):
+            return RetryDecision.retry(SOURCE_DELAY, "the source was away")
+        text = " ".join(str(error) for error in chain).lower()
+        if any(phrase in text for phrase in TRANSIENT):
+            return RetryDecision.retry(CONFLICT_DELAY, "the lake or its catalog was busy or away")
+        if any(isinstance(error, LakehouseError) for error in chain):
+            return RetryDecision.fail("trying again cannot mend this")
+        return RetryDecision.default()
+
+
+def _chain(exception: BaseException | None):
+    while exception is not None:
+        yield exception
+        exception = exception.__cause__ or exception.__context__

@@ -1,0 +1,142 @@
+"""The steps of a domain's pipeline: ingest, gate, layer, release. A DAG file calls these and chains them."""
+
+import os
+from typing import Any
+
+from airflow.sdk import TaskGroup, task
+from airflow.sdk.definitions.taskgroup import TaskGroup as TaskGroupType
+
+from include.errors import SetupError
+from include.layers import Layer
+from include.orchestration.dags import release_asset
+from include.orchestration.pools import INGEST, TRANSFORM
+from include.orchestration.runs import run_interval
+
+
+def ingest(domain: str, streams: tuple[str, ...]) -> TaskGroupType:
+    """One task per stream; each replaces, in one lake transaction, what the run's interval holds in its table."""
+    with TaskGroup(group_id="ingest", tooltip=f"{domain}: source to bronze") as group:
+        for stream in streams:
+            _ingest_stream.override(task_id=f"ingest_{stream}")(domain=domain, stream=stream)
+    return group
+
+
+@task(pool=INGEST)
+def _ingest_stream(domain: str, stream: str, **context: Any) -> dict[str, Any]:
+    from importlib import import_module
+
+    from include.orchestration.connections import airflow_connection
+
+    source = import_module(f"include.sources.{domain}.pipeline")
+    return source.ingest_stream(stream, run_interval(context), airflow_connection).summary()
+
+
+def gate(domain: str, layer: Layer) -> Any:
+    """The checkpoint at the door of a layer; red stops the run and changes nothing that anybody reads."""
+    pool = TRANSFORM if layer is Layer.BRONZE else None
+    options = {"task_id": layer.gate, **({"pool": pool} if pool else {})}
+    return _gate.override(**options)(domain=domain, layer=layer.value)
+
+
+@task
+def _gate(domain: str, layer: str, **context: Any) -> dict[str, Any]:
+    from include import runtime
+    from include.orchestration.connections import airflow_connection
+    from include.quality.gate import run_gate
+    from include.settings import settings
+
+    result = run_gate(
+        runtime.lake(airflow_connection),
+        domain,
+        Layer(layer),
+        run_interval(context),
+        context["dag_run"].run_id,
+        settings().quality_dir,
+    )
+    return result.summary()
+
+
+def layer(domain: str, name: Layer) -> Any:
+    """The dbt models of one layer as a Cosmos task group.
+
+    Raises:
+        SetupError: the layer selects no model; an empty group would succeed.
+    """
+    from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+    from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+
+    from include.dbt_project import MANIFEST, PROJECT_DIR
+
+    if not MANIFEST.exists():
+        raise SetupError(f"There is no dbt manifest at {MANIFEST}; run `make manifest`.")
+    group = DbtTaskGroup(
+        group_id=name.value,
+        project_config=ProjectConfig(
+            dbt_project_path=PROJECT_DIR, manifest_path=MANIFEST, install_dbt_deps=False, partial_parse=True
+        ),
+        profile_config=ProfileConfig(
+            profile_name="lakehouse", target_name="lake", profiles_yml_filepath=PROJECT_DIR / "profiles.yml"
+        ),
+        execution_config=ExecutionConfig(
+            execution_mode=ExecutionMode(os.environ.get("X_MODE", "local")), invocation_mode=InvocationMode.DBT_RUNNER
+        ),
+        render_config=RenderConfig(
+            load_method=LoadMode.DBT_MANIFEST,
+            select=[name.selector(domain)],
+            test_behavior=TestBehavior(os.environ.get("X_TESTS", "build")),
+            emit_datasets=False,
+        ),
+        operator_args={
+            "interceptors": [_open_lake_to_dbt],
+            "full_refresh": "{{ params.full_refresh }}",
+            "install_deps": False,
+            "pool": TRANSFORM,
+        },
+        default_args={"retries": 2},
+    )
+    if not group.children:
+        raise SetupError(f"dbt selects no model by {name.selector(domain)}; expected the {name} models of {domain}.")
+    return group
+
+
+def _open_lake_to_dbt(context: Any, operator: Any) -> None:
+    """Give dbt the lake when the task runs; set here, it shows in no rendered template."""
+    from include import runtime
+    from include.lake.dbt_environment import dbt_environment
+    from include.lake.passfile import use_passwords
+    from include.orchestration.connections import airflow_connection
+
+    lake = runtime.lake(airflow_connection)
+    use_passwords(lake.catalog)
+    environment = dbt_environment(lake)
+    os.environ.update(environment)
+    operator.env = {**(operator.env or {}), **environment, "PGPASSFILE": os.environ.get("PGPASSFILE", "")}
+
+
+def release(domain: str) -> Any:
+    """Publish and certify what gate_gold has passed; updates the domain's asset."""
+    return _release.override(outlets=[release_asset(domain)])(domain=domain)
+
+
+@task(task_id="release", pool=TRANSFORM)
+def _release(domain: str, **context: Any) -> Any:
+    from include import dbt_project, runtime
+    from include.orchestration.connections import airflow_connection
+    from include.release.certify import release as certify
+    from include.release.code_version import code_version
+
+    gates = [context["ti"].xcom_pull(task_ids=each.gate) for each in Layer]
+    certified = certify(
+        lake=runtime.lake(airflow_connection),
+        marts=runtime.marts(airflow_connection),
+        models=dbt_project.marts(domain),
+        domain=domain,
+        interval=run_interval(context),
+        dag_run_id=context["dag_run"].run_id,
+        snapshot_id=gates[-1]["snapshot_id"],
+        gates=gates,
+        code_version=code_version(),
+    )
+    summary = certified.summary()
+    context["outlet_events"][release_asset(domain)].extra = summary
+    return summary

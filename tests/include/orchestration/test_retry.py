@@ -1,0 +1,44 @@
+import pytest
+from airflow.sdk.definitions.retry_policy import RetryAction
+
+from include.errors import GateError, ReleaseError, SourceError, SourceUnavailable
+from include.orchestration.retry import LakeRetryPolicy
+
+
+def decide(error: BaseException) -> RetryAction:
+    return LakeRetryPolicy().evaluate(error, 1, 3).action
+
+
+def wrapped(cause: BaseException) -> RuntimeError:
+    error = RuntimeError("dbt failed")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Failed to commit DuckLake transaction: Transaction conflict - attempting to insert"),
+        SourceUnavailable("site amber did not answer"),
+        wrapped(RuntimeError("connection to server on socket failed: Connection refused")),
+        ReleaseError("could not publish: FATAL: terminating connection due to administrator command"),
+    ],
+)
+def test_what_can_pass_is_tried_again(error: BaseException) -> None:
+    assert decide(error) is RetryAction.RETRY
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        GateError("gate_gold is red"),
+        SourceError("field sgv of stream entries was double, now text"),
+        wrapped(GateError("gate_silver is red: transaction conflict")),
+    ],
+)
+def test_what_a_retry_cannot_mend_fails_at_once(error: BaseException) -> None:
+    assert decide(error) is RetryAction.FAIL
+
+
+def test_unknown_errors_follow_the_tasks_own_retries() -> None:
+    assert decide(ValueError("?")) is RetryAction.DEFAULT

@@ -1,0 +1,45 @@
+import shlex
+from pathlib import Path
+
+import pytest
+
+from include import settings as environment
+from include.errors import SetupError
+from include.settings import Settings
+
+
+def test_missing_connection_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_MARTS", raising=False)
+    with pytest.raises(SetupError, match="AIRFLOW_CONN_MARTS"):
+        environment.connection("marts")
+
+
+def test_stack_environment_is_taken_but_what_is_exported_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    awkward = """{"password": "it's a \\"secret\\" $HOME"}"""
+    lines = [
+        "# comment",
+        f"export TEST_LAKE_A={shlex.quote(awkward)}",
+        "export TEST_LAKE_B=stack",
+        'TEST_LAKE_C={"a": 1}',
+    ]
+    (tmp_path / "env").write_text("\n".join(lines))
+    for name in ("TEST_LAKE_A", "TEST_LAKE_C"):
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TEST_LAKE_B", "mine")
+    environment.load_local_environment(tmp_path)
+    import os
+
+    assert os.environ["TEST_LAKE_A"] == awkward
+    assert os.environ["TEST_LAKE_B"] == "mine"
+    assert os.environ["TEST_LAKE_C"] == '{"a": 1}'
+
+
+def test_paths_are_absolute_wherever_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKE_HOME", "here")
+    assert Settings().home == tmp_path / "here"
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
