@@ -129,3 +129,51 @@ def manifest() -> Path:
 
     stack.build_manifest()
     return MANIFEST
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Storage]:
+    """An S3 server over HTTP that checks signatures, and the key of somebody who may do everything in it."""
+    import json
+    import logging
+
+    import boto3
+    from moto import settings as moto_settings
+    from moto.core.authorization import ActionAuthenticatorMixin
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    endpoint, region = f"http://{host}:{port}", "us-east-1"
+    nobody = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nobody"}
+    iam = boto3.client("iam", endpoint_url=endpoint, region_name=region, **nobody)
+    iam.create_user(UserName="lake")
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    iam.put_user_policy(UserName="lake", PolicyName="s3", PolicyDocument=json.dumps(everything))
+    key = iam.create_access_key(UserName="lake")["AccessKey"]
+    unchecked = moto_settings.INITIAL_NO_AUTH_ACTION_COUNT
+    moto_settings.INITIAL_NO_AUTH_ACTION_COUNT = ActionAuthenticatorMixin.request_count = 0
+    yield Storage("s3://none", endpoint, region, key["AccessKeyId"], key["SecretAccessKey"])
+    moto_settings.INITIAL_NO_AUTH_ACTION_COUNT = unchecked
+    running.stop()
+
+
+@pytest.fixture
+def s3_lake(lake: Lake, s3_server: Storage) -> Lake:
+    """An empty lake whose files are in a bucket of its own; its catalog is that of `lake`."""
+    import dataclasses
+
+    import boto3
+
+    bucket = f"lake-{uuid.uuid4().hex[:12]}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server.endpoint,
+        region_name=s3_server.region,
+        aws_access_key_id=s3_server.key_id,
+        aws_secret_access_key=s3_server.secret,
+    )
+    client.create_bucket(Bucket=bucket)
+    return dataclasses.replace(lake, storage=dataclasses.replace(s3_server, url=f"s3://{bucket}/warehouse"))

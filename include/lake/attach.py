@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 
 from include.connections import Postgres, Storage
+from include.errors import SetupError
 from include.lake.passfile import use_passwords
 
 ALIAS = "dl"
@@ -50,14 +51,28 @@ class Lake:
     def prepare(
         self, connection: duckdb.DuckDBPyConnection, *, snapshot: int | None = None, read_only: bool = False
     ) -> None:
-        """Load extensions and secrets into an open DuckDB and attach the lake as `dl`."""
+        """Load extensions and secrets into an open DuckDB and attach the lake as `dl`.
+
+        Raises:
+            SetupError: the catalog belongs to another storage.
+            duckdb.Error: the catalog does not answer. The storage is first asked when rows are read or written.
+        """
         use_passwords(self.catalog)
         connection.execute("load ducklake; load postgres_scanner; set TimeZone = 'UTC'")
         connection.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
         if self.storage.is_s3:
             connection.execute("load httpfs")
             connection.execute(s3_secret_sql(self.storage))
-        connection.execute(self.attach_sql(snapshot=snapshot, read_only=read_only))
+        try:
+            connection.execute(self.attach_sql(snapshot=snapshot, read_only=read_only))
+        except duckdb.Error as error:
+            if "does not match existing data path" in str(error):
+                raise SetupError(
+                    f"The catalog in database {self.catalog.database} was made for another place than "
+                    f"{self.storage.url}, which connection lake_storage names; correct the connection, or use the "
+                    "catalog that belongs to this place."
+                ) from error
+            raise
         connection.execute(f"use {ALIAS}")
 
     def open(self, *, snapshot: int | None = None, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -79,13 +94,14 @@ class Lake:
 
 def s3_secret_sql(storage: Storage) -> str:
     """A DuckDB secret scoped to the lake's bucket."""
-    fields = [f"region {literal(storage.region)}", f"scope {literal(storage.url)}"]
+    scope = storage.url.rstrip("/") + "/"  # without the slash, s3://lake would cover s3://lake-2 as well
+    fields = [f"region {literal(storage.region)}", f"scope {literal(scope)}"]
     if storage.key_id:
         fields += [f"key_id {literal(storage.key_id)}", f"secret {literal(storage.secret or '')}"]
     if storage.session_token:
         fields.append(f"session_token {literal(storage.session_token)}")
     if storage.endpoint:
-        scheme, _, host = storage.endpoint.rpartition("://")
+        scheme, _, host = storage.endpoint.rstrip("/").rpartition("://")
         use_ssl = "true" if scheme == "https" else "false"
         fields += [f"endpoint {literal(host)}", "url_style 'path'", f"use_ssl {use_ssl}"]
     return f"create or replace secret lake_storage (type s3, {', '.join(fields)})"
