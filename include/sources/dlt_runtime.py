@@ -1,0 +1,219 @@
+"""dlt as every source here uses it: no files of the developer's, no telemetry, one lake, one DuckDB.
+
+dlt opens DuckDB and attaches the lake anew for each step of a load, with credentials of its own making. Here its
+destination borrows the connection that `Lake.open` made: the same attach for everybody, no secret in dlt's
+configuration, and a third of the time.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from random import uniform
+from typing import Any
+
+import duckdb
+
+from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake
+from include.sources.errors import LoadError
+
+log = logging.getLogger(__name__)
+
+DATASET = "bronze"
+CONFLICT_ATTEMPTS = 8
+CONFLICTS = ("conflict", "concurrent", "already exists", "failed to commit ducklake")
+
+SETTINGS: dict[str, Any] = {
+    # What is loaded is a function of the source's answer and of the lake: dlt keeps no state between runs.
+    "restore_from_destination": False,
+    "enable_runtime_trace": False,
+    "runtime": {"dlthub_telemetry": False, "log_level": "WARNING", "intercept_signals": False},
+    "providers": {"enable_airflow_secrets": False},
+    "extract": {"workers": 1},
+    "normalize": {"workers": 1, "parquet_normalizer": {"add_dlt_load_id": True}},
+    # One worker: dlt then loads in this thread, and the connection is shared safely.
+    "load": {"workers": 1, "raise_on_max_retries": 1, "delete_completed_jobs": True},
+}
+
+
+@contextmanager
+def open_lake(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The lake, open for writing, with bronze and dlt's staging schema in it.
+
+    Several processes may be the first to open it: what DuckLake makes then (its catalog, a schema) only one can make.
+    """
+
+    def schemas() -> duckdb.DuckDBPyConnection:
+        connection = lake.open()
+        try:
+            for schema in (DATASET, f"{DATASET}_staging"):
+                connection.execute(f"create schema if not exists {ALIAS}.{schema}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    for attempt in range(1, CONFLICT_ATTEMPTS + 1):
+        try:
+            connection = schemas()
+        except duckdb.Error as error:
+            if attempt == CONFLICT_ATTEMPTS or not _is_conflict(error):
+                raise
+            _back_off(attempt)
+        else:
+            break
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def working_folder(root: Path, pipeline: str) -> Iterator[Path]:
+    """A fresh folder for one run of a pipeline, removed afterwards.
+
+    What a killed run left behind is thrown away: dlt would load that old package and skip the new data.
+
+    Raises:
+        LoadError: the pipeline is running already with this root folder.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / f"{pipeline}.lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise LoadError(f"{pipeline} is being loaded by another process; wait for it to end.") from None
+        folder = root / pipeline
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def load(
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    pipeline: str,
+    source: Any,
+    folder: Path,
+    partitions: Mapping[str, str],
+) -> str:
+    """Load a dlt source into bronze; its data tables change in one lake transaction. Returns dlt's load id.
+
+    A conflict with another writer of the lake (dlt's own tables are shared) is tried again.
+
+    Args:
+        partitions: how a table is partitioned when it is made, by its name: a list of expressions. dlt itself knows
+            only whole columns, and a file a day makes a year twelve times slower to write than a file a month.
+
+    Raises:
+        LoadError: dlt did not load everything.
+    """
+    import dlt
+    from dlt.pipeline.exceptions import PipelineStepFailed
+
+    for attempt in range(1, CONFLICT_ATTEMPTS + 1):
+        shutil.rmtree(folder / pipeline, ignore_errors=True)
+        try:
+            info = dlt.pipeline(
+                pipeline,
+                pipelines_dir=str(folder),
+                destination=_destination(lake, connection, partitions),
+                dataset_name=DATASET,
+            ).run(source)
+        except PipelineStepFailed as failure:
+            reason = failure.exception
+            if attempt == CONFLICT_ATTEMPTS or not _is_conflict(reason):
+                raise LoadError(f"{pipeline} could not be loaded: {reason}") from failure
+            log.info("%s met another writer (attempt %d): %s", pipeline, attempt, reason)
+            _back_off(attempt)
+            continue
+        if info is None or len(info.loads_ids) != 1 or info.has_failed_jobs:
+            raise LoadError(f"{pipeline} loaded nothing, or not everything: {info}")
+        return info.loads_ids[0]
+    raise AssertionError("unreachable")
+
+
+def use_settings(folder: Path) -> None:
+    """Make dlt take its configuration from here alone: not from the environment, TOML files or Airflow's variables."""
+    from dlt.common.configuration.container import Container
+    from dlt.common.configuration.providers import CustomLoaderDocProvider
+    from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+    from dlt.common.runtime.run_context import RunContext
+
+    class Context(RunContext):
+        @property
+        def run_dir(self) -> str:
+            return str(folder)
+
+        local_dir = data_dir = global_dir = run_dir
+
+        def initial_providers(self) -> list[Any]:
+            return [CustomLoaderDocProvider("lakehouse", lambda: SETTINGS)]
+
+    Container()[PluggableRunContext] = PluggableRunContext(Context(str(folder)))
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return any(word in str(error).lower() for word in CONFLICTS)
+
+
+def _back_off(attempt: int) -> None:
+    time.sleep(uniform(0.1, 0.4) * attempt)  # noqa: S311
+
+
+def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: Mapping[str, str]) -> Any:
+    from dlt.common.configuration.specs import AwsCredentials
+    from dlt.common.storages.configuration import FilesystemConfiguration
+    from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials
+    from dlt.destinations.impl.ducklake.ducklake import DuckLakeClient
+    from dlt.destinations.impl.ducklake.factory import ducklake
+    from dlt.destinations.impl.ducklake.sql_client import DuckLakeSqlClient
+
+    class Borrowed(DuckLakeSqlClient):
+        def open_connection(self) -> duckdb.DuckDBPyConnection:
+            self._conn = connection.cursor()
+            self._conn.execute("set TimeZone = 'UTC'")
+            self._conn.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
+            self._conn.execute(f"use {ALIAS}")
+            return self._conn
+
+        def close_connection(self) -> None:
+            if self._conn:
+                self._conn.close()  # rolls back what is open
+                self._conn = None
+
+    class Client(DuckLakeClient):
+        def __init__(self, schema: Any, config: Any, capabilities: Any) -> None:
+            super().__init__(schema, config, capabilities)
+            made = self.sql_client
+            self.sql_client = Borrowed(made.dataset_name, made.staging_dataset_name, made.credentials, capabilities)
+
+        def _get_table_update_sql(self, table_name: str, new_columns: Any, generate_alter: bool) -> list[str]:
+            statements = super()._get_table_update_sql(table_name, new_columns, generate_alter)
+            if table_name in partitions and not generate_alter and not self.in_staging_dataset_mode:
+                table = self.sql_client.make_qualified_table_name(table_name)
+                statements.append(f"alter table {table} set partitioned by ({partitions[table_name]})")
+            return statements
+
+    class Destination(ducklake):
+        @property
+        def client_class(self) -> type:
+            return Client
+
+    storage = FilesystemConfiguration(bucket_url=lake.storage.url.rstrip("/") + "/")
+    if lake.storage.is_s3:
+        # Never used, as the connection has its secret; without them dlt would look for the machine's own.
+        storage.credentials = AwsCredentials(aws_access_key_id="-", aws_secret_access_key="-", region_name="-")  # noqa: S106
+    credentials = DuckLakeCredentials(
+        ducklake_name=ALIAS,
+        metadata_schema=lake.metadata_schema,
+        catalog="postgresql://-@-/-",
+        storage=storage,
+    )
+    return Destination(credentials=credentials, supports_transactions=True, replace_strategy="insert-from-staging")

@@ -1,0 +1,31 @@
+"""What can go wrong with a source, told apart by whether trying again can help."""
+
+from include.errors import SourceError
+
+
+class SchemaError(SourceError):
+    """A field has another type than bronze holds; nothing was loaded, and trying again cannot help."""
+
+
+class AccessError(SourceError):
+    """The source refused the credentials, or they may not read what was asked; trying again cannot help."""
+
+
+class LoadError(SourceError):
+    """The lake did not take a load; bronze is as it was or holds it whole, and trying again is safe."""
+
+    retryable = True
+
+
+class SitesError(SourceError):
+    """Some sites failed. What the others answered is in the lake, unless every site failed.
+
+    Attributes:
+        result: what was loaded, and the reason of each failure.
+        retryable: False when no failed site can answer differently next time.
+    """
+
+    def __init__(self, message: str, result: object, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.result = result
+        self.retryable = retryable

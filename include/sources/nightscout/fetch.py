@@ -1,0 +1,144 @@
+"""What one site holds for an interval, by UTC day.
+
+Which days are fetched and replaced:
+- the days of the interval and of the look-back before it;
+- with API v3, every day that a document written, edited or deleted in that same span belongs to (its event may be
+  older than the look-back), and the day that bronze still has it on, if an edit moved it;
+- of the profile stream, the days of every document before the interval's end, and those that bronze has.
+A window is one site and one such day. A record goes into the window of its own UTC day, or nowhere.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from include.interval import ONE_DAY, Interval
+from include.sources.nightscout.client import V3, SiteClient
+from include.sources.nightscout.sites import Site
+from include.sources.nightscout.streams import DAY_MS, EPOCH, LAST_MS, Record, Stream, milliseconds
+from include.sources.nightscout.tables import Page, page_of
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int], None]
+"""Called from worker threads with a site's id and how many of its records have come in so far."""
+
+DaysInBronze = Callable[[str, Sequence[str] | None], set[date]]
+"""Days on which bronze has records of a site: those with the given ids, or any."""
+
+
+@dataclass(frozen=True)
+class SiteAnswer:
+    """All that a site answered for one load.
+
+    Attributes:
+        windows: days that this load replaces, in order.
+        touched: those among them that are neither in the interval nor in the look-back.
+        outside: records that belong to no window, and were left out.
+        fetched_at: when the site had answered all of it.
+    """
+
+    site: Site
+    api_version: str
+    windows: tuple[date, ...]
+    touched: tuple[date, ...]
+    pages: tuple[Page, ...]
+    records: int
+    outside: int
+    fetched_at: datetime
+
+
+def fetch_site(
+    client: SiteClient,
+    stream: Stream,
+    interval: Interval,
+    lookback_days: int,
+    *,
+    bronze: Mapping[str, str] | None = None,
+    days_in_bronze: DaysInBronze | None = None,
+    progress: Progress | None = None,
+) -> SiteAnswer:
+    """Fetch one site's windows of an interval.
+
+    Raises:
+        SourceError: see `SiteClient`.
+    """
+    client.connect()
+    span = interval.widened(days_before=lookback_days)
+    asked = set(span.days())
+    windows = asked | _changed_days(client, stream, span, days_in_bronze)
+    pages: list[Page] = []
+    count = outside = 0
+
+    def take(records: Iterable[Record], days: set[date], lowest: int, highest: int) -> None:
+        nonlocal count, outside
+        kept, kept_days = [], []
+        for record in records:
+            if record.get("isValid") is False:
+                continue
+            day = stream.day(record)
+            if day in days:
+                kept.append(record)
+                kept_days.append(day)
+            else:
+                moment = stream.event_time(record)
+                outside += moment is None or not lowest <= moment < highest
+        if kept:
+            pages.append(page_of(kept, kept_days, client.site.site, stream, bronze or {}))
+        count += len(kept)
+        if progress:
+            progress(client.site.site, count)
+
+    if stream.whole:
+        documents = client.every_record(stream)
+        known = {day for document in documents if (day := stream.day(document)) is not None}
+        if days_in_bronze:
+            known |= days_in_bronze(client.site.site, None)
+        windows |= {day for day in known if day < interval.end.date()}
+        take(documents, windows, 0, LAST_MS)
+    else:
+        for first, last in ranges(windows):
+            start, end = (first - EPOCH).days * DAY_MS, ((last - EPOCH).days + 1) * DAY_MS
+            days = {first + timedelta(days=i) for i in range((last - first).days + 1)}
+            for records in client.records(stream, start, end):
+                # Times that are text come with a margin of a day.
+                take(records, days, start - DAY_MS, end + DAY_MS)
+    if outside:
+        log.warning(
+            "Site %s answered %d records of %s outside of what was asked, or without a time; they were left out.",
+            client.site.site,
+            outside,
+            stream.name,
+        )
+    return SiteAnswer(
+        site=client.site,
+        api_version=client.api,
+        windows=tuple(sorted(windows)),
+        touched=tuple(sorted(windows - asked)),
+        pages=tuple(pages),
+        records=count,
+        outside=outside,
+        fetched_at=datetime.now(UTC),
+    )
+
+
+def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Runs of consecutive days, each as its first and last day."""
+    runs: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if runs and day - runs[-1][1] == ONE_DAY:
+            runs[-1] = (runs[-1][0], day)
+        else:
+            runs.append((day, day))
+    return runs
+
+
+def _changed_days(client: SiteClient, stream: Stream, span: Interval, days_in_bronze: DaysInBronze | None) -> set[date]:
+    if client.api != V3:
+        return set()
+    changes = list(client.changes(stream, milliseconds(span.start), milliseconds(span.end)))
+    days = {day for change in changes if (day := stream.day(change.record)) is not None}
+    if stream.movable and changes and days_in_bronze:
+        days |= days_in_bronze(client.site.site, [change.record_id for change in changes])
+    return days
