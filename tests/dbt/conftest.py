@@ -1,0 +1,126 @@
+"""dbt in this process, on a test's own lake; the project is parsed once a session, and one lake is built once."""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from include.connections import Storage
+from include.dbt_project import PROJECT_DIR
+from include.lake.attach import Lake
+from include.lake.dbt_environment import dbt_environment
+from include.lake.passfile import use_passwords
+from include.local.postgres import LocalPostgres
+from tests.conftest import fresh_database
+from tests.dbt.bronze import create_bronze, entry, load, treatment
+
+Dbt = Callable[..., "DbtRun"]
+BUILT_DAYS = [date(2024, 3, 29) + timedelta(days=i) for i in range(4)]
+
+
+@dataclass(frozen=True)
+class DbtRun:
+    """How a dbt command ended: status and message per node name, and the error that ended it early."""
+
+    success: bool
+    statuses: dict[str, str]
+    messages: dict[str, str]
+    error: str
+
+
+@pytest.fixture(scope="session")
+def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The project's manifest, packed."""
+    folder = tmp_path_factory.mktemp("dbt-parse")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CATALOG", "STORAGE", "EXTENSIONS", "TEMP"):
+            patch.setenv(f"LAKE_DBT_{name}", "unset")
+        result = invoke(["parse"], folder)
+    assert result.success, result.exception
+    return (folder / "partial_parse.msgpack").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def dbt(parsed_project: bytes, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+    """`dbt(lake, "run", "--select", ...)`; raises on failure unless told `check=False`."""
+    from dbt.contracts.graph.manifest import Manifest
+
+    def run(lake: Lake, *arguments: str, check: bool = True, project: Path = PROJECT_DIR) -> DbtRun:
+        manifest = None
+        if project == PROJECT_DIR:
+            manifest = Manifest.from_msgpack(parsed_project)
+            manifest.build_flat_graph()  # what a parse does last, and macros read
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in dbt_environment(lake).items():
+                patch.setenv(name, value)
+            result = invoke(list(arguments), tmp_path_factory.mktemp("dbt"), manifest, project)
+        results = getattr(result.result, "results", result.result) or ()
+        run = DbtRun(
+            success=result.success,
+            statuses={r.node.name: str(r.status) for r in results},
+            messages={r.node.name: r.message or "" for r in results},
+            error=str(result.exception or ""),
+        )
+        if check and not run.success:
+            bad = {name: run.messages[name] for name, status in run.statuses.items() if status in ("error", "fail")}
+            raise AssertionError(f"dbt {' '.join(arguments)} failed: {run.error} {bad}")
+        return run
+
+    return run
+
+
+def invoke(arguments: list[str], folder: Path, manifest: Any = None, project: Path = PROJECT_DIR) -> Any:
+    from dbt.cli.main import dbtRunner
+
+    places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(folder)]
+    places += ["--log-path", str(folder / "logs"), "--log-level", "none"]
+    if manifest is not None:
+        places.append("--no-write-json")
+    return dbtRunner(manifest=manifest).invoke([*arguments, *places])
+
+
+@pytest.fixture(scope="session")
+def finished_lake(
+    server: LocalPostgres, extensions: Path, dbt: Dbt, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lake]:
+    folder = tmp_path_factory.mktemp("finished")
+    with fresh_database(server, "lake") as catalog:
+        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        create_bronze(lake)
+        readings = [entry(at(day, 5 * slot), 100 + slot % 7) for day in BUILT_DAYS for slot in range(288)]
+        load(lake, "entries", BUILT_DAYS, readings)
+        load(lake, "treatments", BUILT_DAYS, [treatment(at(day, 600), insulin=1.0) for day in BUILT_DAYS])
+        dbt(lake, "run")
+        yield lake
+
+
+@pytest.fixture
+def built_lake(finished_lake: Lake, server: LocalPostgres, tmp_path: Path) -> Iterator[Lake]:
+    """A lake of its own in which everything is built from one load: 288 readings and a bolus on each of BUILT_DAYS."""
+    template, copy = finished_lake.catalog.database, f"t_{uuid.uuid4().hex[:12]}"
+    data = tmp_path / "lake"
+    shutil.copytree(finished_lake.storage.url, data)
+    with psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True) as connection:
+        # The last dbt of this process still holds the template open.
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [template])
+        create = sql.SQL("create database {} template {} owner lake")
+        connection.execute(create.format(sql.Identifier(copy), sql.Identifier(template)))
+    catalog = replace(finished_lake.catalog, database=copy)
+    use_passwords(catalog)
+    with psycopg.connect(catalog.conninfo()) as connection:
+        connection.execute("update ducklake.ducklake_metadata set value = %s where key = 'data_path'", [f"{data}/"])
+    yield replace(finished_lake, catalog=catalog, storage=Storage(str(data)))
+    with psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(copy)))
+
+
+def at(day: date, minute: int) -> datetime:
+    """A minute of a UTC day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(minutes=minute)

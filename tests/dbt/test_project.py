@@ -1,0 +1,196 @@
+"""The dbt project as a whole: what it states of its models, where they land, and how it refuses."""
+
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.connections import Storage
+from include.dbt_project import PROJECT_DIR
+from include.lake.attach import Lake
+from tests.dbt.bronze import create_bronze, entry, load
+from tests.dbt.conftest import BUILT_DAYS, Dbt, at
+
+DAY = date(2021, 1, 1)
+
+
+@pytest.fixture(scope="session")
+def models(parsed_project: bytes) -> list[Any]:
+    from dbt.contracts.graph.manifest import Manifest
+
+    nodes = Manifest.from_msgpack(parsed_project).nodes.values()
+    return [node for node in nodes if node.resource_type == "model"]
+
+
+def test_the_models_are_these(models: list[Any]) -> None:
+    assert sorted(f"{model.database}.{model.schema}.{model.name}" for model in models) == [
+        "dl.bronze.stg_nightscout__devicestatus",
+        "dl.bronze.stg_nightscout__entries",
+        "dl.bronze.stg_nightscout__profile",
+        "dl.bronze.stg_nightscout__treatments",
+        "dl.bronze.stg_nightscout__windows",
+        "dl.gold.mrt_agp_hourly",
+        "dl.gold.mrt_daily_glycaemia",
+        "dl.gold.mrt_glucose_hourly_patterns",
+        "dl.gold.mrt_glucose_overview",
+        "dl.gold.mrt_glucose_readings",
+        "dl.gold.mrt_quality_coverage",
+        "dl.silver.dim_date",
+        "dl.silver.dim_device",
+        "dl.silver.dim_profile_scd",
+        "dl.silver.fct_bolus_event",
+        "dl.silver.fct_carb_event",
+        "dl.silver.fct_cgm_reading",
+    ]
+
+
+def test_every_model_states_grain_key_units_and_owner(models: list[Any]) -> None:
+    for model in models:
+        stated = model.config.meta
+        missing = {"grain", "key", "units", "owner"} - {name for name, value in stated.items() if value}
+        assert not missing, f"{model.name} does not state {sorted(missing)}"
+        assert set(stated["key"]) <= set(model.columns), f"{model.name} has no description of its key"
+        assert model.description, model.name
+        for column in model.columns.values():
+            assert column.description, f"{model.name}.{column.name} is not described"
+
+
+def test_silver_and_gold_have_contracts_and_tested_keys(models: list[Any], parsed_project: bytes) -> None:
+    from dbt.contracts.graph.manifest import Manifest
+
+    tests = [node for node in Manifest.from_msgpack(parsed_project).nodes.values() if node.resource_type == "test"]
+    with_key = {node.attached_node for node in tests if node.name.startswith("key_is_unique")}
+    for model in models:
+        if model.schema != "bronze":
+            assert model.config.contract.enforced, model.name
+            assert model.unique_id in with_key, f"the key of {model.name} is not tested"
+
+
+def test_no_mart_has_free_text(models: list[Any]) -> None:
+    for model in models:
+        assert not {"notes", "reason", "entered_by", "enteredby", "payload"} & set(model.columns), model.name
+
+
+def test_staging_describes_exactly_its_columns(built_lake: Lake, models: list[Any]) -> None:
+    with built_lake.open() as connection:
+        for model in models:
+            described = connection.execute(f"describe {model.schema}.{model.name}").fetchall()
+            assert sorted(row[0] for row in described) == sorted(model.columns), model.name
+
+
+def test_the_whole_build_passes_on_empty_bronze_with_every_unit_test(lake: Lake, dbt: Dbt) -> None:
+    create_bronze(lake)
+
+    run = dbt(lake, "build")
+
+    assert set(run.statuses.values()) <= {"success", "pass"}
+    assert len([name for name in run.statuses if name.startswith("a_")]) >= 10  # unit tests are sentences
+    with lake.open() as connection:
+        outside = connection.execute(
+            "select distinct schema_name from duckdb_tables() where database_name = 'dl'"
+        ).fetchall()
+    assert {name for (name,) in outside} == {"bronze", "silver", "gold", "meta", "quarantine"}
+
+
+def test_the_tests_of_keys_find_a_doubled_row(built_lake: Lake, dbt: Dbt) -> None:
+    with built_lake.open() as connection:
+        connection.execute("insert into gold.mrt_daily_glycaemia from gold.mrt_daily_glycaemia limit 1")
+        connection.execute("update gold.mrt_glucose_overview set in_range_70_180_pct = 99.0")
+
+    run = dbt(
+        built_lake,
+        "test",
+        "--select",
+        "mrt_daily_glycaemia",
+        "mrt_glucose_overview",
+        "--exclude",
+        "test_type:unit",
+        check=False,
+    )
+
+    failed = sorted(name for name, status in run.statuses.items() if status == "fail")
+    assert [name.split("_mrt_")[0] for name in failed] == ["adds_up", "key_is_unique"]
+
+
+def test_a_lake_without_bronze_says_that_ingest_is_missing(lake: Lake, dbt: Dbt) -> None:
+    run = dbt(lake, "build", check=False)
+
+    assert not run.success
+    said = run.error + "".join(run.messages.values())
+    assert "bronze.nightscout_entries" in said
+    assert "lake run nightscout" in said
+
+
+def test_a_broken_contract_and_a_model_outside_the_lake_fail_the_run(
+    built_lake: Lake, dbt: Dbt, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT_DIR, project, ignore=shutil.ignore_patterns("target", "logs"))
+    mart = project / "models/gold/nightscout/mrt_agp_hourly.sql"
+    mart.write_text(mart.read_text().replace("as p50_mg_dl", "* 1.0 as p51_mg_dl"))
+    stray = project / "models/bronze/nightscout/stray.sql"
+    stray.write_text("{{ config(materialized='table', database='memory') }} select 1 as number")
+
+    run = dbt(built_lake, "run", "--select", "mrt_agp_hourly", "stray", check=False, project=project)
+
+    assert "enforced contract" in run.messages["mrt_agp_hourly"]
+    assert run.statuses["stray"] == "success"
+    assert "bronze.stray" in run.messages["lakehouse-on-run-end-0"]
+
+
+def test_the_calendar_reaches_over_the_turn_of_the_year(lake: Lake, dbt: Dbt) -> None:
+    create_bronze(lake)
+    load(lake, "entries", [DAY], [entry(at(DAY, 0), 100)], zone="America/New_York")
+    load(lake, "profile", [date(1970, 1, 1)], [])
+
+    dbt(lake, "run", "--select", "stg_nightscout__windows", "dim_date")
+
+    with lake.open() as connection:
+        ends = connection.execute("select min(date_day), max(date_day), count(*) from silver.dim_date").fetchall()
+        turn = connection.execute(
+            "select iso_year, iso_week, week_start_date, iso_day_of_week, is_weekend from silver.dim_date "
+            "where date_day = date '2021-01-02'"
+        ).fetchall()
+    assert ends == [(date(2020, 1, 1), date(2021, 12, 31), 366 + 365)]
+    assert turn == [(2020, 53, date(2020, 12, 28), 6, True)]
+
+
+def test_freshness_is_judged_by_when_sites_answered(built_lake: Lake, dbt: Dbt) -> None:
+    entries = ("source", "freshness", "--select", "source:nightscout.entries")
+    assert dbt(built_lake, *entries).statuses["entries"] == "pass"
+    with built_lake.open() as connection:
+        connection.execute("update bronze.nightscout_entries set fetched_at = fetched_at - interval 4 day")
+
+    run = dbt(built_lake, *entries, check=False)
+
+    assert run.statuses["entries"] == "error"
+
+
+def test_the_lake_can_lie_on_s3(lake: Lake, dbt: Dbt) -> None:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        _make_bucket(endpoint, "lake")
+        storage = Storage("s3://lake/data", endpoint=endpoint, region="us-east-1", key_id="test", secret="test-secret")
+        on_s3 = Lake(lake.catalog, storage, lake.extensions, lake.temp_directory, memory_limit="1GB")
+        create_bronze(on_s3)
+        load(on_s3, "entries", BUILT_DAYS[:1], [entry(at(BUILT_DAYS[0], 5 * i), 100) for i in range(288)])
+
+        dbt(on_s3, "run", "--select", "path:models/bronze", "fct_cgm_reading", "mrt_daily_glycaemia")
+
+        with on_s3.open() as connection:
+            assert connection.execute("select readings from gold.mrt_daily_glycaemia").fetchall() == [(288,)]
+    finally:
+        server.stop()
+
+
+def _make_bucket(endpoint: str, name: str) -> None:
+    import urllib.request
+
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
