@@ -1,0 +1,276 @@
+"""What a suite is made of: checks on tables and rules on rows, as values. Nothing here touches a lake."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from include.errors import SetupError
+from include.interval import Interval
+from include.lake.attach import literal
+from include.layers import Layer
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TABLE = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
+
+
+class Severity(StrEnum):
+    """What a check that does not hold does to its gate."""
+
+    FAIL = "fail"
+    WARN = "warn"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Every row of the table (that `where` selects) satisfies `predicate`; null counts as broken.
+
+    All of a table's `Rows` and `Measure` checks are answered by one scan.
+
+    Args:
+        show: what to show of a broken row; by default all of it.
+        words: what is expected, where the SQL does not say it well.
+    """
+
+    predicate: str
+    where: str = ""
+    show: tuple[str, ...] = ()
+    words: str = ""
+
+    @property
+    def expected(self) -> str:
+        if self.words:
+            return self.words
+        rows = f"every row where {_one_line(self.where)}" if self.where else "every row"
+        return f"{rows} has {_one_line(self.predicate)}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An aggregate over the table lies between two bounds, both included; null lies nowhere."""
+
+    expression: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.minimum is None and self.maximum is None:
+            raise SetupError(f"The measure {self.expression} has no bound and so could never fail; give one.")
+
+    @property
+    def expected(self) -> str:
+        bounds = [f"at least {self.minimum:g}"] if self.minimum is not None else []
+        bounds += [f"at most {self.maximum:g}"] if self.maximum is not None else []
+        return f"{_one_line(self.expression)} is {' and '.join(bounds)}"
+
+
+@dataclass(frozen=True)
+class Query:
+    """The query finds nothing: it selects what must not be. `expected` says so in words.
+
+    `reads` names the tables it needs beside the check's own; one that is missing is reported as missing.
+    """
+
+    sql: str
+    expected: str
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Core:
+    """One of Great Expectations' own expectations, by class name. Regex, of_type and quantiles do not work here."""
+
+    expectation: str
+    arguments: Mapping[str, Any]
+    expected: str
+
+
+Test = Rows | Measure | Query | Core
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement about one table that a gate verifies.
+
+    Its SQL may use `{start}` and `{end}` (timestamps), `{first_day}` and `{end_day}` (dates, the end exclusive) of the
+    run's interval, and `{now}`.
+
+    Args:
+        name: unique within the suite; what an operator reads first.
+        table: `schema.table`.
+        why: what goes wrong for somebody if this does not hold.
+        breaks: SQL statements which, run on a copy of a sound lake, turn exactly this statement false. A check that
+            nothing can turn red proves nothing, so one is required.
+    """
+
+    name: str
+    table: str
+    test: Test
+    why: str
+    breaks: tuple[str, ...]
+    severity: Severity = Severity.FAIL
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise SetupError(f"The check name {self.name!r} is not snake_case.")
+        if not _TABLE.fullmatch(self.table):
+            raise SetupError(f"The check {self.name} is on {self.table!r}; expected schema.table.")
+        if not self.why:
+            raise SetupError(f"The check {self.name} does not say why; whoever is on call will ask.")
+        if not self.breaks:
+            raise SetupError(f"The check {self.name} names no mutation that breaks it; give `breaks`.")
+
+    @property
+    def kind(self) -> str:
+        """rows, measure, query or core."""
+        return type(self.test).__name__.lower()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every table that it needs."""
+        return (self.table, *(self.test.reads if isinstance(self.test, Query) else ()))
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """What a good row of a bronze table satisfies. A row for which it is false or null is set aside."""
+
+    name: str
+    predicate: str
+    why: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or not self.why or not self.predicate.strip():
+            raise SetupError(f"The row rule {self.name!r} needs a snake_case name, a predicate and a reason.")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The checks of one domain on one layer and, for bronze, the rules on rows.
+
+    Args:
+        row_rules: by bronze table name (without schema).
+        max_share: of a day's records in one table, the share that may be set aside before the gate is red instead.
+        spare_rows: a day never turns the gate red for this few; a share of a handful of rows says nothing.
+    """
+
+    domain: str
+    layer: Layer
+    checks: tuple[Check, ...]
+    row_rules: Mapping[str, tuple[RowRule, ...]] = field(default_factory=dict)
+    max_share: float = 0.05
+    spare_rows: int = 5
+
+    def __post_init__(self) -> None:
+        _unique((check.name for check in self.checks), f"suite {self.domain} {self.layer}")
+        for table, rules in self.row_rules.items():
+            _unique((rule.name for rule in rules), f"row rules of {table}")
+        if not 0 <= self.max_share < 1:
+            raise SetupError(f"max_share of {self.domain} {self.layer} is {self.max_share}; expected 0 to below 1.")
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Tables with checks, in order of appearance."""
+        return tuple(dict.fromkeys(check.table for check in self.checks))
+
+
+def in_interval(sql: str, interval: Interval, now: str) -> str:
+    """Fill a check's placeholders with SQL literals; other braces stay as they are."""
+    values = {
+        "{start}": f"timestamptz '{interval.start.isoformat()}'",
+        "{end}": f"timestamptz '{interval.end.isoformat()}'",
+        "{first_day}": f"date '{interval.start.date()}'",
+        "{end_day}": f"date '{interval.end.date()}'",
+        "{now}": f"timestamptz {literal(now)}",
+    }
+    for placeholder, value in values.items():
+        sql = sql.replace(placeholder, value)
+    return sql
+
+
+def has_rows(table: str, *, due: str = "") -> Check:
+    """The table holds rows; with `due` (a query for one number), only if that number is above zero."""
+    why = "A check on an empty table passes without having seen anything."
+    name = f"{_bare(table)}_has_rows"
+    breaks = (f"delete from {table}",)
+    if not due:
+        test: Test = Core("ExpectTableRowCountToBeBetween", {"min_value": 1}, "the table holds at least one row")
+    else:
+        sql = (
+            f"select rows_due, 0 as rows_found from (select ({due}) as rows_due) "
+            f"where rows_due > 0 and not exists (select 1 from {table})"
+        )
+        test = Query(sql, f"the table holds rows, since its sources have rows for it: {_one_line(due)} is above 0")
+    return Check(name, table, test, why, breaks)
+
+
+def no_nulls(table: str, *columns: str, why: str, name: str = "", severity: Severity = Severity.FAIL) -> Check:
+    """None of the columns is null in any row. Not for what a dbt test or a contract states already.
+
+    Name last a column that the table itself lets be null, for the mutation.
+    """
+    predicate = " and ".join(f"{column} is not null" for column in columns)
+    breaks = (f"update {table} set {columns[-1]} = null where rowid = (select min(rowid) from {table})",)
+    name = name or f"{_bare(table)}_{columns[0]}_not_null"
+    test = Rows(predicate, show=columns, words=f"a value in each row for {', '.join(columns)}")
+    return Check(name, table, test, why, breaks, severity)
+
+
+def rows(
+    table: str,
+    name: str,
+    predicate: str,
+    *,
+    why: str,
+    set_to: str,
+    where: str = "",
+    show: tuple[str, ...] = (),
+    words: str = "",
+    severity: Severity = Severity.FAIL,
+) -> Check:
+    """Every row satisfies the predicate; `set_to` is the assignment (`column = value`) that breaks it in one row."""
+    one = f"rowid = (select min(rowid) from {table}{f' where {where}' if where else ''})"
+    breaks = (f"update {table} set {set_to} where {one}",)
+    return Check(f"{_bare(table)}_{name}", table, Rows(predicate, where, show, words), why, breaks, severity)
+
+
+def between(
+    table: str,
+    column: str,
+    minimum: float,
+    maximum: float,
+    *,
+    why: str,
+    nullable: bool = False,
+    show: tuple[str, ...] = (),
+    severity: Severity = Severity.FAIL,
+) -> Check:
+    """Every value lies within the bounds, both included. Null breaks it unless `nullable`."""
+    predicate = f"{column} between {minimum:g} and {maximum:g}"
+    return rows(
+        table,
+        f"{column}_in_range",
+        f"({column} is null or {predicate})" if nullable else predicate,
+        why=why,
+        set_to=f"{column} = {maximum + 1:g}",
+        show=(*show, column),
+        words=f"{column} from {minimum:g} to {maximum:g} in each row{' that has one' if nullable else ''}",
+        severity=severity,
+    )
+
+
+def _unique(names: Iterable[str], where: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise SetupError(f"{name} appears twice in the {where}; names must tell checks apart.")
+        seen.add(name)
+
+
+def _bare(table: str) -> str:
+    return table.partition(".")[2]
+
+
+def _one_line(sql: str) -> str:
+    return " ".join(sql.split())

@@ -1,0 +1,192 @@
+"""Rows that break a row rule are set aside, with every rule that they broke, in `dl.quarantine.<bronze table>`.
+
+Quarantine is a function of bronze and the rules: whatever the order of loads and gates, and however often they repeat,
+it ends with the same rows (but for run, snapshot and time of judgement).
+"""
+
+from dataclasses import dataclass
+
+import duckdb
+
+from include.errors import GateError
+from include.interval import Interval
+from include.lake.attach import Lake, identifier, literal
+from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
+from include.quality.checks import RowRule, Suite
+from include.quality.suites import suite as suite_of
+
+MODEL = "gate_bronze"
+
+_QUARANTINE_COLUMNS = (
+    "site varchar, interval_date date, record_id varchar, load_seq bigint, rules varchar[], payload json, "
+    "dag_run_id varchar, snapshot_id bigint, quarantined_at timestamp with time zone"
+)
+_WATERMARK_COLUMNS = (
+    "model varchar not null, source_table varchar not null, load_seq bigint not null, "
+    "recorded_at timestamp with time zone not null"
+)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What judging one bronze table came to.
+
+    Args:
+        windows: (site, UTC day) windows judged.
+        landed: records in them.
+        broken: records set aside.
+    """
+
+    windows: int
+    landed: int
+    broken: int
+
+
+def ensure_tables(lake: Lake, domain: str) -> None:
+    """Create the quarantine tables and the watermarks of the domain, empty, where they are missing."""
+    with lake.open() as connection:
+        _ensure_tables(connection, suite_of(domain, Layer.BRONZE))
+
+
+def set_aside(
+    lake: Lake, domain: str, dag_run_id: str, interval: Interval | None = None, suite: Suite | None = None
+) -> dict[str, SetAside]:
+    """Judge the rows that are due and replace what quarantine holds of their windows, in one lake transaction.
+
+    Due are the windows that were loaded since the last judgement, and every window of the loads that landed
+    `interval`, so that a gate that runs again after a rule was mended judges again.
+
+    Returns:
+        By bronze table, what was judged. A table that is not there is left out; the gate's checks report it.
+
+    Raises:
+        GateError: a rule cannot be evaluated, as when a column that it names is missing.
+    """
+    with lake.open() as connection:
+        return judge(connection, suite or suite_of(domain, Layer.BRONZE), dag_run_id, interval)
+
+
+def judge(
+    connection: duckdb.DuckDBPyConnection, suite: Suite, dag_run_id: str, interval: Interval | None = None
+) -> dict[str, SetAside]:
+    """`set_aside` on a connection whose lake is attached for writing."""
+    _ensure_tables(connection, suite)
+    connection.execute("begin")
+    try:
+        judged = {
+            table: _judge(connection, table, rules, dag_run_id, interval)
+            for table, rules in suite.row_rules.items()
+            if _exists(connection, Layer.BRONZE, table)
+        }
+        message = f"rows set aside in {suite.domain} by {dag_run_id}"
+        connection.execute("call dl.set_commit_message('gate_bronze', ?)", [message])
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    return judged
+
+
+def broken_rules_sql(rules: tuple[RowRule, ...]) -> str:
+    """A list of the names of the rules that a row breaks. Null counts as broken."""
+    names = ", ".join(
+        f"case when coalesce(({rule.predicate}), false) then null else {literal(rule.name)} end" for rule in rules
+    )
+    return f"list_filter([{names}], rule -> rule is not null)::varchar[]"
+
+
+def landed_windows_sql(table: str, first_day: str, end_day: str) -> str:
+    """The windows of the loads that landed any window between two days (SQL expressions; the end is exclusive)."""
+    return (
+        f"select site, interval_date from bronze.{table} where record_id is null and load_seq in ("
+        f"select load_seq from bronze.{table} where record_id is null "
+        f"and interval_date >= {first_day} and interval_date < {end_day})"
+    )
+
+
+def _judge(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    rules: tuple[RowRule, ...],
+    dag_run_id: str,
+    interval: Interval | None,
+) -> SetAside:
+    name = identifier(table)
+    connection.execute(f"create or replace temp table due_windows as {_due_sql(table, interval)}")
+    (windows,) = _row(connection, "select count(*) from due_windows")
+    if not windows:
+        return SetAside(0, 0, 0)
+    try:
+        connection.execute(
+            f"create or replace temp table broken_rows as select site, interval_date, record_id, load_seq, "
+            f"rules, to_json(judged) as payload from (select *, {broken_rules_sql(rules)} as rules "
+            f"from bronze.{name} semi join due_windows using (site, interval_date) "
+            "where record_id is not null) as judged where len(rules) > 0"
+        )
+    except duckdb.Error as error:
+        raise GateError(
+            f"The row rules of bronze.{table} cannot be evaluated: {_first_line(error)}. Mend the rule in the suite, "
+            "or the load that left out what it needs; nothing was set aside."
+        ) from error
+    connection.execute(
+        f"delete from quarantine.{name} where (site, interval_date) in (select (site, interval_date) from due_windows)"
+    )
+    connection.execute(
+        f"insert into quarantine.{name} select site, interval_date, record_id, load_seq, rules, payload, ?, "
+        "(select max(snapshot_id) from dl.snapshots()), now() from broken_rows",
+        [dag_run_id],
+    )
+    landed, broken = _row(
+        connection,
+        f"select (select count(*) from bronze.{name} semi join due_windows using (site, interval_date) "
+        "where record_id is not null), (select count(*) from broken_rows)",
+    )
+    connection.execute(
+        f"insert into {META_SCHEMA}.watermarks (model, source_table, load_seq, recorded_at) "
+        f"select '{MODEL}', ?, max(load_seq), now() from bronze.{name}",
+        [table],
+    )
+    return SetAside(windows, landed, broken)
+
+
+def _due_sql(table: str, interval: Interval | None) -> str:
+    name = identifier(table)
+    # A table that was restored or made anew counts its loads from a lower number again: all of it is due.
+    judged = (
+        f"(select coalesce(max_by(load_seq, recorded_at), 0) from {META_SCHEMA}.watermarks "
+        f"where model = '{MODEL}' and source_table = {literal(table)})"
+    )
+    newest = f"(select max(load_seq) from bronze.{name})"
+    due = f"load_seq > {judged} or {judged} > {newest}"
+    if interval is not None:
+        first, end = f"date '{interval.start.date()}'", f"date '{interval.end.date()}'"
+        due += f" or (site, interval_date) in ({landed_windows_sql(table, first, end)})"
+    return f"select distinct site, interval_date from bronze.{name} where {due}"
+
+
+def _ensure_tables(connection: duckdb.DuckDBPyConnection, suite: Suite) -> None:
+    wanted = [(META_SCHEMA, "watermarks", _WATERMARK_COLUMNS)]
+    wanted += [(QUARANTINE_SCHEMA, table, _QUARANTINE_COLUMNS) for table in suite.row_rules]
+    # "if not exists" alone would commit a snapshot that changes nothing.
+    for schema, table, columns in wanted:
+        if not _exists(connection, schema, table):
+            connection.execute(f"create schema if not exists {schema}")
+            connection.execute(f"create table if not exists {schema}.{identifier(table)} ({columns})")
+
+
+def _exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    found = connection.execute(
+        "select 1 from duckdb_tables() where database_name = 'dl' and schema_name = ? and table_name = ?",
+        [str(schema), table],
+    )
+    return found.fetchone() is not None
+
+
+def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple:
+    row = connection.execute(sql).fetchone()
+    assert row is not None
+    return row
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,130 @@
+"""A small sound lake, built once by the loader's rules, the gate and dbt; and lakes that hold bronze only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from include.connections import Storage
+from include.interval import Interval
+from include.lake.attach import Lake
+from include.local.postgres import LocalPostgres
+from include.quality.quarantine import set_aside
+from tests.conftest import fresh_database
+from tests.dbt import bronze
+from tests.dbt.conftest import Dbt, dbt, parsed_project
+
+__all__ = ["dbt", "parsed_project"]
+
+ONE_DAY = timedelta(days=1)
+FIRST = date(2026, 3, 1)
+DAYS = [FIRST + timedelta(days=i) for i in range(3)]
+INTERVAL = Interval.of_days(DAYS[-1], DAYS[-1] + ONE_DAY)
+SITES = ("ada", "bob")
+STORE = (
+    '{"Default": {"units": "mg/dl", "timezone": "UTC", "dia": 4, "basal": [{"time": "00:00", "value": "0.8"}, '
+    '{"time": "08:00", "value": "0.6"}], "carbratio": [{"time": "00:00", "value": "10"}], '
+    '"sens": [{"time": "00:00", "value": "45"}], "target_low": [{"time": "00:00", "value": "100"}], '
+    '"target_high": [{"time": "00:00", "value": "120"}]}}'
+)
+
+
+def at(day: date, minute: int = 0) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(minutes=minute)
+
+
+def readings(site: str, day: date, values: list[float] | None = None) -> list[bronze.Record]:
+    """A reading every five minutes of the day, or as many as there are values."""
+    values = [90.0 + (i * 7 + day.day) % 110 for i in range(288)] if values is None else values
+    return [
+        bronze.entry(at(day, 5 * i), value, record_id=f"{site}-{day}-{i}", site=site) for i, value in enumerate(values)
+    ]
+
+
+def meals(site: str, day: date) -> list[bronze.Record]:
+    return [
+        bronze.treatment(at(day, 60 * hour), record_id=f"{site}-{day}-m{hour}", site=site, insulin=4.5, carbs=45.0)
+        for hour in (8, 13, 19)
+    ]
+
+
+def statuses(site: str, day: date) -> list[bronze.Record]:
+    return [
+        {
+            "record_id": f"{site}-{day}-s{hour}",
+            "site": site,
+            "created_at": at(day, 60 * hour).isoformat(),
+            "date": round(at(day, 60 * hour).timestamp() * 1000),
+            "device": "loop",
+            "uploader_battery": 80.0,
+            "pump": '{"reservoir": 120}',
+        }
+        for hour in (6, 18)
+    ]
+
+
+def profiles(site: str, day: date, store: str = STORE) -> list[bronze.Record]:
+    return [
+        {
+            "record_id": f"{site}-{day}-p",
+            "site": site,
+            "interval_date": day,
+            "start_date": at(day).isoformat(),
+            "default_profile": "Default",
+            "units": "mg/dl",
+            "store": store,
+        }
+    ]
+
+
+MAKE = {"entries": readings, "treatments": meals, "devicestatus": statuses, "profile": profiles}
+
+
+def load_days(lake: Lake, days: list[date], sites: tuple[str, ...] = SITES) -> None:
+    """Sound days of every stream, one load a stream."""
+    for stream, make in MAKE.items():
+        records = [record for day in days for site in sites for record in make(site, day)]
+        fetched = at(max(days) + ONE_DAY, 60)
+        bronze.load(lake, stream, days, records, sites=sites, fetched_at=fetched)
+
+
+@pytest.fixture
+def landed(lake: Lake) -> Lake:
+    """A lake with three sound days in bronze, which no gate has seen."""
+    bronze.create_bronze(lake)
+    load_days(lake, DAYS)
+    return lake
+
+
+@dataclass(frozen=True)
+class Built:
+    """A lake with all layers, and the snapshot at which it is sound."""
+
+    lake: Lake
+    snapshot: int
+    interval: Interval = INTERVAL
+
+
+@pytest.fixture(scope="session")
+def built(
+    server: LocalPostgres,
+    extensions: Path,
+    dbt: Dbt,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Built]:
+    """All layers, as loads, the bronze gate and dbt leave them. Whoever changes it puts it back."""
+    folder = tmp_path_factory.mktemp("built")
+    with fresh_database(server, "lake") as catalog:
+        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        bronze.create_bronze(lake)
+        load_days(lake, DAYS)
+        # One impossible value, to be set aside, so that quarantine is not empty.
+        odd = readings("bob", DAYS[0], [*([100.0] * 287), 5000.0])
+        bronze.load(lake, "entries", DAYS[:1], odd, sites=["bob"], fetched_at=at(DAYS[-1] + ONE_DAY, 60))
+        set_aside(lake, "nightscout", "fixture", INTERVAL)
+        dbt(lake, "run")
+        with lake.open() as connection:
+            snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
+        yield Built(lake, snapshot)
