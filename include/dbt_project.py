@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from include.errors import SetupError
 from include.layers import Layer
@@ -11,6 +12,7 @@ from include.settings import ROOT
 
 PROJECT_DIR = ROOT / "dbt"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
+PARSED = PROJECT_DIR / "target" / "partial_parse.msgpack"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,21 @@ def models(layer: Layer, domain: str, manifest: Path = MANIFEST) -> list[Model]:
 def marts(domain: str, manifest: Path = MANIFEST) -> list[Model]:
     """The marts that a release of the domain publishes: every model of its gold layer."""
     return models(Layer.GOLD, domain, manifest)
+
+
+def parsed(path: Path = PARSED) -> Any:
+    """dbt's own manifest object, for `dbtRunner(manifest=...)`: dbt then parses nothing.
+
+    Raises:
+        SetupError: the project was not parsed yet.
+    """
+    from dbt.contracts.graph.manifest import Manifest
+
+    if not path.exists():
+        raise SetupError(f"The dbt project is not parsed: there is no {path}; run `make manifest`.")
+    manifest = Manifest.from_msgpack(path.read_bytes())
+    manifest.build_flat_graph()  # what a parse does last, and macros read
+    return manifest
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,12 @@
 
 
 class LakehouseError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose.
+
+    `retryable` says that trying again later can help, as when a source is away for a while.
+    """
+
+    retryable = False
 
 
 class SetupError(LakehouseError):
@@ -20,6 +25,3 @@ class GateError(LakehouseError):
 class ReleaseError(LakehouseError):
     """A release could not be made, found or verified."""
 
-
-class SourceUnavailable(SourceError):
-    """A source did not answer for now (down, overloaded, cut off); trying again later can help."""

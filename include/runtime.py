@@ -9,6 +9,7 @@ from include.lake.attach import Lake
 CATALOG = "lake_catalog"
 STORAGE = "lake_storage"
 MARTS = "marts"
+MARTS_READER = "marts_reader"
 
 GetConnection = Callable[[str], Connection]
 
@@ -30,3 +31,8 @@ def lake(get: GetConnection = environment.connection) -> Lake:
 def marts(get: GetConnection = environment.connection) -> Postgres:
     """The database that marts are published to, as the role that publishes."""
     return Postgres.of(get(MARTS))
+
+
+def marts_reader(get: GetConnection = environment.connection) -> Postgres:
+    """The same database, as the role that only reads."""
+    return Postgres.of(get(MARTS_READER))

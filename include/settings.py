@@ -37,6 +37,10 @@ class Settings(BaseSettings):
         default=2, ge=0, le=90, description="Days before the interval that are read again, for late uploads."
     )
 
+    code_version: str | None = Field(
+        default=None, description="Version that releases record, where there is no git checkout to ask (an image)."
+    )
+
     @field_validator("home", "extension_dir", "nightscout_sites")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

@@ -65,7 +65,7 @@ def _app() -> Any:
         sources=Sources(
             quality_dir=settings().quality_dir,
             domains=project_domains,
-            marts=lambda: runtime.marts(_connection),
+            marts=lambda: runtime.marts_reader(_connection),
             lake=lambda: runtime.lake(_connection),
         ),
         dbt_docs=dbt_project.PROJECT_DIR / "target" / "static_index.html",

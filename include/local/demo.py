@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from include import runtime
-from include import settings as environment
-from include.connections import Postgres
 from include.interval import Interval
 from include.local import stack
 from include.naming import run_slug
@@ -38,7 +36,7 @@ def show(console: Console, wanted: Interval) -> None:
     """Marts as tables, read by the role that only reads, and where to look next."""
     last = ledger.last(runtime.marts(), DOMAIN)
     assert last is not None
-    reader = Postgres.of(environment.connection("marts_reader"))
+    reader = runtime.marts_reader()
     console.print()
     with psycopg.connect(reader.conninfo(), password=reader.password) as connection:
         for title, mart, columns, order, limit in TABLES:

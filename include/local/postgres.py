@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,11 @@ class LocalPostgres:
         return [*(self.as_role(role) for role in ROLES), *superuser]
 
 
-def start(data: Path) -> LocalPostgres:
+def start(data: Path, configuration: Mapping[str, str] = CONFIGURATION) -> LocalPostgres:
     """Start the server on `data`, making it first if it is new; repeatable, and quick when it runs already.
+
+    Args:
+        configuration: what a new server's postgresql.conf says.
 
     Raises:
         SetupError: the server does not start; the message holds the last line of its log.
@@ -62,7 +66,7 @@ def start(data: Path) -> LocalPostgres:
         if new:
             server.ensure_pgdata_inited()
             with (data / "postgresql.conf").open("a") as file:
-                file.writelines(f"{key} = '{value}'\n" for key, value in CONFIGURATION.items())
+                file.writelines(f"{key} = '{value}'\n" for key, value in configuration.items())
         server.ensure_postgres_running()
     except Exception as error:
         raise SetupError(f"PostgreSQL did not start in {data}: {_last_log_line(data, error)}") from error

@@ -142,16 +142,14 @@ def build_manifest(*, force: bool = False) -> bool:
         SetupError: the project does not parse; the message holds the end of what dbt printed.
     """
     from include.dbt_project import MANIFEST, PROJECT_DIR
-    from include.lake.dbt_environment import parse_environment
 
     written = [path.stat().st_mtime for path in _dbt_files(PROJECT_DIR)]
     if not written:
         raise SetupError(f"The dbt project in {PROJECT_DIR} has no files; expected models.")
     if not force and MANIFEST.exists() and MANIFEST.stat().st_mtime >= max(written):
         return False
-    command = _dbt("docs", "generate", "--static", "--empty-catalog", "--no-compile", "--quiet")
-    variables = {**os.environ, **parse_environment()}
-    done = subprocess.run(command, env=variables, cwd=PROJECT_DIR, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-m", "include.local.manifest"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SetupError(f"The dbt project does not parse:\n{_tail(done.stdout + done.stderr)}")
     return True
@@ -167,13 +165,8 @@ def run_dbt(arguments: list[str]) -> int:
     lake = runtime.lake()
     use_passwords(lake.catalog)
     variables = {**os.environ, **dbt_environment(lake)}
-    return subprocess.run(_dbt(*arguments), env=variables, cwd=PROJECT_DIR, check=False).returncode
-
-
-def _dbt(*arguments: str) -> list[str]:
-    from include.dbt_project import PROJECT_DIR
-
-    return [_bin("dbt"), *arguments, "--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
+    command = [_bin("dbt"), *arguments, "--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
+    return subprocess.run(command, env=variables, cwd=PROJECT_DIR, check=False).returncode
 
 
 # --- PostgreSQL, environment, databases -------------------------------------------------------------------------
@@ -252,7 +245,7 @@ def _generated(path: Path) -> dict[str, str]:
     if not path.exists():
         from cryptography.fernet import Fernet
 
-        keys = {name: secrets.token_urlsafe(32) for name in ("api", "jwt", "demo")}
+        keys = {name: secrets.token_urlsafe(32) for name in ("api", "jwt")}
         keys |= {name: secrets.token_urlsafe(12) for name in ("admin", "auditor")}
         keys["fernet"] = Fernet.generate_key().decode()
         _write_private(path, json.dumps(keys))
@@ -334,10 +327,10 @@ def _start_demo_sites(settings: Settings) -> None:
     if _process(settings, "demo-sites") is not None:
         return
     _require_port(settings.demo_port, "LAKE_DEMO_PORT")
-    keys = _generated(settings.home / "keys.json")
     command = [sys.executable, "-m", "include.local.nightscout", "serve", "--port", str(settings.demo_port)]
     command += ["--write-sites", str(settings.sites_file), "--write-env", str(settings.home / "demo.env")]
-    _start(settings, "demo-sites", command, {"LAKE_DEMO_SECRET": keys["demo"]})
+    command += ["--secret-file", str(settings.home / "demo.secret")]
+    _start(settings, "demo-sites", command)
     deadline = time.monotonic() + 30
     while not _port_open(settings.demo_port):
         if _process(settings, "demo-sites") is None or time.monotonic() > deadline:
@@ -350,7 +343,7 @@ def _start_demo_sites(settings: Settings) -> None:
 # --- processes --------------------------------------------------------------------------------------------------
 
 
-def _start(settings: Settings, name: str, command: list[str], extra: dict[str, str] | None = None) -> None:
+def _start(settings: Settings, name: str, command: list[str]) -> None:
     with _log(settings, name).open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -358,7 +351,6 @@ def _start(settings: Settings, name: str, command: list[str], extra: dict[str, s
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=settings.home,
-            env={**os.environ, **(extra or {})},
             start_new_session=True,
         )
     created = psutil.Process(process.pid).create_time()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-from include.errors import GateError, LakehouseError, SourceUnavailable
+from include.errors import GateError, LakehouseError
 
 CONFLICT_DELAY = timedelta(seconds=5)
 SOURCE_DELAY = timedelta(minutes=2)
@@ -33,7 +33,7 @@ class LakeRetryPolicy(RetryPolicy):
         chain = list(_chain(exception))
         if any(isinstance(error, GateError) for error in chain):
             return RetryDecision.fail("a gate is red: mend the data or the check, then clear the task")
-        if any(isinstance(error, SourceUnavailable) for error in chain):
+        if any(isinstance(error, LakehouseError) and error.retryable for error in chain):
             return RetryDecision.retry(SOURCE_DELAY, "the source was away")
         text = " ".join(str(error) for error in chain).lower()
         if any(phrase in text for phrase in TRANSIENT):

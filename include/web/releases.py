@@ -158,7 +158,7 @@ def _unanswered(marts: Postgres, error: Exception) -> ReleaseError:
     reason = text.splitlines()[0].strip() if text else type(error).__name__
     return ReleaseError(
         f"The marts database {marts.database} on {marts.host} does not answer: {reason} "
-        "Check that it runs and that the connection `marts` is right."
+        "Check that it runs and that the connection `marts_reader` is right."
     )
 
 

@@ -68,7 +68,7 @@ def servers(server: LocalPostgres, extensions: Path, scratch: Path) -> Iterator[
     ):
         environment = _environment(home, metadata, extensions)
         connections = {
-            "marts": _uri(marts),
+            "marts_reader": _uri(server.as_role("marts_reader", marts.database)),
             "lake_catalog": _uri(lake.catalog),
             "lake_storage": f"file://?path={quote(lake.storage.url, safe='')}",
         }

@@ -1,7 +1,7 @@
 import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction
 
-from include.errors import GateError, ReleaseError, SourceError, SourceUnavailable
+from include.errors import GateError, ReleaseError, SourceError
 from include.orchestration.retry import LakeRetryPolicy
 
 
@@ -15,11 +15,17 @@ def wrapped(cause: BaseException) -> RuntimeError:
     return error
 
 
+def away(message: str) -> SourceError:
+    error = SourceError(message)
+    error.retryable = True
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
         RuntimeError("Failed to commit DuckLake transaction: Transaction conflict - attempting to insert"),
-        SourceUnavailable("site amber did not answer"),
+        away("site amber did not answer"),
         wrapped(RuntimeError("connection to server on socket failed: Connection refused")),
         ReleaseError("could not publish: FATAL: terminating connection due to administrator command"),
     ],

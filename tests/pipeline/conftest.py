@@ -1,0 +1,33 @@
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from include.connections import Postgres, Storage
+from include.lake.attach import Lake
+from include.local.nightscout import NightscoutSite, serve
+from include.local.postgres import LocalPostgres
+from tests.conftest import fresh_database
+from tests.pipeline.flow import Flow
+
+MakeFlow = Callable[[Iterable[NightscoutSite]], Flow]
+
+
+@pytest.fixture
+def make_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path: Path) -> Iterator[MakeFlow]:
+    """`make_flow(sites)` serves sites over HTTP and gives a flow with a lake and marts of its own."""
+    with ExitStack() as stack:
+        made: list[Flow] = []
+
+        def make(sites: Iterable[NightscoutSite]) -> Flow:
+            home = tmp_path / f"flow{len(made)}"
+            home.mkdir()
+            catalog: Postgres = stack.enter_context(fresh_database(server, "lake"))
+            marts: Postgres = stack.enter_context(fresh_database(server, "marts_publisher"))
+            lake = Lake(catalog, Storage(str(home / "lake")), extensions, home / "duckdb", memory_limit="2GB")
+            flow = Flow(lake, marts, home, stack.enter_context(serve(sites)))
+            made.append(flow)
+            return flow
+
+        yield make

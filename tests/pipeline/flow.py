@@ -1,0 +1,136 @@
+"""A domain's whole flow in this process: the very calls that the DAG's tasks make, without a scheduler."""
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from include import dbt_project
+from include.connections import Connection, Postgres
+from include.interval import Interval
+from include.lake.attach import Lake, identifier
+from include.lake.dbt_environment import dbt_environment
+from include.layers import Layer
+from include.local.nightscout import SiteServer
+from include.quality.gate import run_gate
+from include.release.certify import Release, release
+from include.sources.nightscout.pipeline import ingest
+from include.sources.nightscout.sites import Site, read_sites
+from include.sources.nightscout.streams import STREAMS
+
+DOMAIN = "nightscout"
+TABLES = {
+    "silver": ("dim_device", "dim_profile_scd", "dim_date", "fct_cgm_reading", "fct_bolus_event", "fct_carb_event"),
+    "gold": (
+        "mrt_daily_glycaemia",
+        "mrt_agp_hourly",
+        "mrt_quality_coverage",
+        "mrt_glucose_overview",
+        "mrt_glucose_hourly_patterns",
+        "mrt_glucose_readings",
+    ),
+}
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+@dataclass
+class Flow:
+    """One lake, one marts database, one set of sites."""
+
+    lake: Lake
+    marts: Postgres
+    home: Path
+    server: SiteServer
+    runs: itertools.count = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        file = self.home / "sites.yaml"
+        file.write_text(self.server.sites_yaml())
+        return read_sites(file)
+
+    def connection(self, conn_id: str) -> Connection:
+        return Connection.parse(conn_id, self.server.connections()[f"AIRFLOW_CONN_{conn_id.upper()}"])
+
+    def run(self, first: date, end: date, *, full_refresh: bool = False) -> Release:
+        """Everything, from the sites to the certified marts."""
+        interval, run_id = Interval.of_days(first, end), f"test__{next(self.runs)}"
+        self.ingest(interval)
+        gates = [self.gate(Layer.BRONZE, interval, run_id)]
+        self.dbt(Layer.BRONZE, Layer.SILVER, full_refresh=full_refresh)
+        gates.append(self.gate(Layer.SILVER, interval, run_id))
+        self.dbt(Layer.GOLD, full_refresh=full_refresh)
+        gates.append(self.gate(Layer.GOLD, interval, run_id))
+        return self.release(interval, run_id, gates)
+
+    def ingest(self, interval: Interval, streams: Sequence[str] = tuple(STREAMS)) -> None:
+        for stream in streams:
+            ingest(self.lake, STREAMS[stream], interval, self.sites, self.connection, pipelines_dir=self.home / "dlt")
+
+    def gate(self, layer: Layer, interval: Interval, run_id: str) -> dict[str, Any]:
+        return run_gate(self.lake, DOMAIN, layer, interval, run_id, self.home / "quality").summary()
+
+    def dbt(self, *layers: Layer, full_refresh: bool = False) -> None:
+        from dbt.cli.main import dbtRunner
+
+        os.environ.update(dbt_environment(self.lake))
+        places = ["--project-dir", str(dbt_project.PROJECT_DIR), "--profiles-dir", str(dbt_project.PROJECT_DIR)]
+        places += ["--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")]
+        select = ["--select", *(layer.selector(DOMAIN) for layer in layers), "--exclude-resource-type", "unit_test"]
+        refresh = ["--full-refresh"] if full_refresh else []
+        result = dbtRunner(manifest=dbt_project.parsed()).invoke(["build", *select, *refresh, *places, "--log-level", "none"])
+        failed = [
+            f"{each.node.name}: {each.message}" for each in result.result or () if each.status in ("error", "fail")
+        ]
+        assert result.success, failed or result.exception
+
+    def release(self, interval: Interval, run_id: str, gates: Sequence[dict[str, Any]]) -> Release:
+        return release(
+            lake=self.lake,
+            marts=self.marts,
+            models=dbt_project.marts(DOMAIN),
+            domain=DOMAIN,
+            interval=interval,
+            dag_run_id=run_id,
+            snapshot_id=gates[-1]["snapshot_id"],
+            gates=gates,
+            code_version="test",
+        )
+
+    # What readers see -----------------------------------------------------------------------------------------
+
+    def lake_rows(self) -> Rows:
+        """Every row of silver and gold, by table, in a stated order."""
+        with self.lake.open(read_only=True) as connection:
+            return {
+                f"{schema}.{table}": _rows(connection.execute, f"{schema}.{identifier(table)}")
+                for schema, tables in TABLES.items()
+                for table in tables
+            }
+
+    def published_rows(self) -> Rows:
+        """Every row of the marts in PostgreSQL, read by the role that only reads."""
+        with psycopg.connect(self.marts.conninfo()) as connection:
+            return {mart: _rows(connection.execute, f"marts.{identifier(mart)}") for mart in TABLES["gold"]}
+
+    def view_rows(self) -> Rows:
+        """Every row of the lake's pinned views."""
+        with self.lake.open(read_only=True) as connection:
+            return {mart: _rows(connection.execute, f"marts.{identifier(mart)}") for mart in TABLES["gold"]}
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.lake.open(read_only=True) as connection:
+            return connection.execute(statement).fetchall()
+
+    def write(self, statement: str) -> None:
+        with self.lake.open() as connection:
+            connection.execute(statement)
+
+
+def _rows(execute: Callable[[str], Any], table: str) -> list[tuple[Any, ...]]:
+    return sorted(execute(f"select * from {table}").fetchall(), key=repr)
