@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -79,7 +80,13 @@ class Airflow:
             "interval_end": str(interval.end.date()),
             "full_refresh": full_refresh,
         }
-        body = {"logical_date": None, "conf": conf, "run_after": interval.start.isoformat()}
+        now = datetime.now(UTC)
+        body = {
+            "dag_run_id": f"manual__{interval.start.date()}__{interval.end.date()}__{now:%Y%m%dT%H%M%S.%f}",
+            "logical_date": None,
+            "conf": conf,
+            "run_after": interval.start.isoformat(),
+        }
         run = self._post(f"/api/v2/dags/{dag_id}/dagRuns", body)
         self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
         return run["dag_run_id"]
