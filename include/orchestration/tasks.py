@@ -113,7 +113,11 @@ def _prepare_dbt(context: Any, operator: Any) -> None:
 
     lake = runtime.lake(airflow_connection)
     use_passwords(lake.catalog)
-    environment = {**dbt_environment(lake), "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test"}  # those ran in `make test`
+    environment = {
+        **dbt_environment(lake),
+        "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",  # those ran in `make test`
+        "DBT_WRITE_JSON": "false",  # nobody reads the artifacts of a single task
+    }
     os.environ.update(environment)
     operator.profile_config.target_name = environment["LAKE_DBT_TARGET"]
     operator.env = {**(operator.env or {}), **environment, "PGPASSFILE": os.environ.get("PGPASSFILE", "")}

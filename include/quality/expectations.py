@@ -1,5 +1,6 @@
 """The three expectations that the suites are written in. Importing this module imports Great Expectations."""
 
+import math
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from great_expectations.expectations.metrics.metric_provider import metric_parti
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
 SAMPLE = 10
+LONGEST = 200  # of a value that is shown; a profile store has thousands of characters
 COUNT = "found__in_all"
 
 
@@ -126,4 +128,7 @@ def _rows(execution_engine: Any, sql: str) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

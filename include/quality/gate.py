@@ -361,7 +361,6 @@ def _record(result: Any, answers: _Answers) -> None:
         "raised": docs.raised(result),
         "observed": docs.observed(result),
         "sample": found.get("partial_unexpected_list", []),
-        "page": "",
     }
 
 
