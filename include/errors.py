@@ -24,4 +24,3 @@ class GateError(LakehouseError):
 
 class ReleaseError(LakehouseError):
     """A release could not be made, found or verified."""
-

@@ -12,8 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from include import runtime
 from include.connections import Storage
 from include.errors import LakehouseError, SetupError
-from include.layers import MARTS_SCHEMA, META_SCHEMA, QUARANTINE_SCHEMA, Layer
-from include.release import ledger
+from include.local.stack import prepare_databases
 from include.settings import connection
 
 ATTEMPTS = 10
@@ -24,10 +23,7 @@ def main() -> None:
     storage = Storage.of(connection(runtime.STORAGE))
     if storage.is_s3:
         ready_bucket(storage)
-    with runtime.lake().open() as lake:
-        for schema in (*Layer, MARTS_SCHEMA, QUARANTINE_SCHEMA, META_SCHEMA):
-            lake.execute(f"create schema if not exists {schema}")
-    ledger.ensure(runtime.marts())
+    prepare_databases()
     print("The lake and the marts are ready.")  # noqa: T201
 
 

@@ -53,10 +53,45 @@ def show(console: Console, wanted: Interval) -> None:
     console.print("  Commands    .venv/bin/lake status, releases, reproduce, rollback, verify; make down stops it all")
 
 
-TABLES: list[tuple[str, str, list[str], str, int]] = []
+# title, mart, columns, order, rows
+TABLES = (
+    (
+        "the last 14 days of each site",
+        "mrt_glucose_overview",
+        ("site", "readings", "coverage_pct", "mean_mg_dl", "gmi_pct", "below_70_pct", "in_range_70_180_pct", "gri"),
+        "site",
+        10,
+    ),
+    (
+        "the newest days",
+        "mrt_daily_glycaemia",
+        (
+            "site",
+            "local_date",
+            "readings",
+            "mean_mg_dl",
+            "cv_pct",
+            "below_70_pct",
+            "in_range_70_180_pct",
+            "above_180_pct",
+        ),
+        "local_date desc, site",
+        8,
+    ),
+    (
+        "what was set aside, repeated or late",
+        "mrt_quality_coverage",
+        ("site", "reading_date", "expected_readings", "received_readings", "quarantined_records", "late_pct"),
+        "reading_date desc, site",
+        8,
+    ),
+)
+LEFT = ("site", "local_date", "reading_date")
 
 
-def _table(connection: psycopg.Connection, title: str, mart: str, columns: list[str], order: str, limit: int) -> Table:
+def _table(
+    connection: psycopg.Connection, title: str, mart: str, columns: tuple[str, ...], order: str, limit: int
+) -> Table:
     statement = sql.SQL("select {} from {} order by {} limit {}").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.Identifier("marts", mart),
@@ -65,7 +100,7 @@ def _table(connection: psycopg.Connection, title: str, mart: str, columns: list[
     )
     table = Table(title=f"marts.{mart}: {title}", title_justify="left", header_style="dim")
     for column in columns:
-        table.add_column(column, justify="right" if column not in ("site", "local_date") else "left")
+        table.add_column(column, justify="left" if column in LEFT else "right")
     for row in connection.execute(statement):
         table.add_row(*(_cell(value) for value in row))
     return table

@@ -59,7 +59,7 @@ def setup(report: Report = lambda _: None) -> None:
     report("dbt manifest")
     build_manifest()
     report("lake and marts")
-    _prepare_databases()
+    prepare_databases()
     if migration is not None:
         report("Airflow's metadata")
         _finish_migration(settings, migration)
@@ -252,12 +252,14 @@ def _generated(path: Path) -> dict[str, str]:
     return json.loads(path.read_text())
 
 
-def _prepare_databases() -> None:
+def prepare_databases() -> None:
+    """The lake's schemas and the ledger; repeatable."""
     from include import runtime
+    from include.layers import MARTS_SCHEMA, META_SCHEMA, QUARANTINE_SCHEMA, Layer
     from include.release import ledger
 
     with runtime.lake().open() as connection:
-        for schema in ("bronze", "silver", "gold", "marts", "quarantine", "meta"):
+        for schema in (*Layer, MARTS_SCHEMA, QUARANTINE_SCHEMA, META_SCHEMA):
             connection.execute(f"create schema if not exists {schema}")
     ledger.ensure(runtime.marts())
 

@@ -1,5 +1,6 @@
 """The state of the stack as facts: what is up, what is fresh, what is certified. Unknown is never good."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from include import runtime
 from include import settings as environment
 from include.errors import LakehouseError
 from include.local import airflow_api, stack
+from include.release.ledger import Entry
 
 DOMAINS = ("nightscout",)
 LATE = timedelta(hours=36)  # a day's release is due within hours after midnight UTC; a day and a half is late
@@ -24,8 +26,10 @@ class State:
 
 
 def collect() -> list[State]:
-    """Every state, in the order in which an operator asks."""
-    states = [State(name, alive, "runs" if alive else "does not run") for name, alive in stack.running().items()]
+    """Every state, in the order in which an operator asks. Processes are listed where `up` has started some."""
+    states = []
+    if (environment.settings().home / "run").is_dir():
+        states += [State(name, alive, "runs" if alive else "does not run") for name, alive in stack.running().items()]
     states.append(_airflow())
     states.append(_lake())
     for domain in DOMAINS:
@@ -76,6 +80,13 @@ def _certified(domain: str) -> list[State]:
     same = pinned == last.release_id
     detail = f"show release {pinned}" if same else f"show release {pinned}, the ledger says {last.release_id}"
     return [*states, State(f"{domain} views", same, detail)]
+
+
+def covered_until(entries: Sequence[Entry]) -> datetime:
+    """The end of the newest days that readers have; an old interval that was released last makes nothing older."""
+    newest = entries[-1]
+    visible = newest.rolled_back_to or newest.release_id
+    return max(entry.interval_end for entry in entries if entry.kind == "release" and entry.release_id <= visible)
 
 
 def _first_line(error: Exception) -> str:

@@ -83,7 +83,9 @@ class Flow:
         places += ["--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")]
         select = ["--select", *(layer.selector(DOMAIN) for layer in layers), "--exclude-resource-type", "unit_test"]
         refresh = ["--full-refresh"] if full_refresh else []
-        result = dbtRunner(manifest=dbt_project.parsed()).invoke(["build", *select, *refresh, *places, "--log-level", "none"])
+        result = dbtRunner(manifest=dbt_project.parsed()).invoke(
+            ["build", *select, *refresh, *places, "--log-level", "none"]
+        )
         failed = [
             f"{each.node.name}: {each.message}" for each in result.result or () if each.status in ("error", "fail")
         ]

@@ -46,7 +46,7 @@ def test_impossible_values_are_set_aside_with_the_reason_and_counted(
     assert flow.query("select count(*) from silver.fct_cgm_reading") == [(288,)]
     (rules,) = flow.query("select rules from quarantine.nightscout_entries")[0]
     assert len(rules) == 1
-    assert flow.query("select sum(quarantined) from gold.mrt_quality_coverage") == [(1,)]
+    assert flow.query("select sum(quarantined_records) from gold.mrt_quality_coverage") == [(1,)]
 
 
 def test_timestamps_of_1970_and_of_the_future_reach_no_mart(flow: Flow, site: NightscoutSite) -> None:

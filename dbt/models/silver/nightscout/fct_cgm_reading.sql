@@ -110,11 +110,15 @@ chained as (
 
     select
         *,
-        count(*) filter (where not can_move_on) over (
-            partition by site order by clock_slot_ms
+        sum(case when can_move_on then 0 else 1 end) over (
+            partition by site
+            order by clock_slot_ms
+            rows between unbounded preceding and current row
         ) as chain_on,
-        count(*) filter (where not can_move_back) over (
-            partition by site order by clock_slot_ms desc
+        sum(case when can_move_back then 0 else 1 end) over (
+            partition by site
+            order by clock_slot_ms
+            rows between current row and unbounded following
         ) as chain_back
     from crowded
 
