@@ -5,22 +5,35 @@ Runs as a process of its own (`python -m include.local.manifest`), as dbt keeps 
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
-from include.dbt_project import PROJECT_DIR
+from include.dbt_project import MANIFEST, PARSED, PROJECT_DIR
 from include.lake.dbt_environment import parse_environment
+
+# The manifest last: whoever finds it new finds the others new as well.
+FILES = (PARSED.name, "static_index.html", MANIFEST.name)
 
 
 def main() -> int:
-    """Exit status 0 if manifest and documentation were written to `dbt/target`."""
+    """Exit status 0 if manifest and documentation were put into `dbt/target`, each whole at any moment."""
     os.environ.update(parse_environment())
     from dbt.cli.main import dbtRunner
 
-    places = ["--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR), "--quiet"]
-    parsed = dbtRunner().invoke(["parse", *places])
-    if not parsed.success:
-        return 1
-    docs = ["docs", "generate", "--static", "--empty-catalog", "--no-compile"]
-    return 0 if dbtRunner(manifest=parsed.result).invoke([*docs, *places]).success else 1
+    target = MANIFEST.parent
+    target.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".new-") as scratch:
+        places = ["--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
+        places += ["--target-path", scratch, "--log-path", scratch, "--quiet"]
+        parsed = dbtRunner().invoke(["parse", *places])
+        if not parsed.success:
+            return 1
+        docs = ["docs", "generate", "--static", "--empty-catalog", "--no-compile"]
+        if not dbtRunner(manifest=parsed.result).invoke([*docs, *places]).success:
+            return 1
+        for name in FILES:
+            (Path(scratch) / name).replace(target / name)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The whole stack on a laptop: PostgreSQL, demo sites and Airflow, all below one folder."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -146,10 +147,13 @@ def build_manifest(*, force: bool = False) -> bool:
     written = [path.stat().st_mtime for path in _dbt_files(PROJECT_DIR)]
     if not written:
         raise SetupError(f"The dbt project in {PROJECT_DIR} has no files; expected models.")
-    if not force and MANIFEST.exists() and MANIFEST.stat().st_mtime >= max(written):
-        return False
-    command = [sys.executable, "-m", "include.local.manifest"]
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    MANIFEST.parent.mkdir(exist_ok=True)
+    with (MANIFEST.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not force and MANIFEST.exists() and MANIFEST.stat().st_mtime >= max(written):
+            return False
+        command = [sys.executable, "-m", "include.local.manifest"]
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SetupError(f"The dbt project does not parse:\n{_tail(done.stdout + done.stderr)}")
     return True
@@ -397,8 +401,6 @@ def _log(settings: Settings, name: str) -> Path:
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """One command at a time sets up or starts."""
-    import fcntl
-
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as file:
         try:

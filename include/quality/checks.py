@@ -3,15 +3,16 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
 from include.errors import SetupError
-from include.interval import Interval
-from include.lake.attach import literal
+from include.interval import ONE_DAY, Interval
 from include.layers import Layer
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_DAYS = re.compile(r"\{(?P<what>landed|around)\((?P<column>\w+)\)\}")
 _TABLE = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
 
 
@@ -94,7 +95,8 @@ class Check:
     """One statement about one table that a gate verifies.
 
     Its SQL may use `{start}` and `{end}` (timestamps), `{first_day}` and `{end_day}` (dates, the end exclusive) of the
-    run's interval, and `{now}`.
+    run's interval, `{now}`, and two conditions on a column of UTC days: `{landed(column)}`, the days that the loads of
+    the interval landed, and `{around(column)}`, those and the day before and after each, which they can change.
 
     Args:
         name: unique within the suite; what an operator reads first.
@@ -150,6 +152,9 @@ class Suite:
     """The checks of one domain on one layer and, for bronze, the rules on rows.
 
     Args:
+        landed: bronze tables (without schema) that are loaded by windows; they say which days the run is about.
+        within: of a table (with schema), the rows that its `Rows`, `Measure` and `Core` checks are about: a condition
+            that partitions can be left out by. By default all.
         row_rules: by bronze table name (without schema).
         max_share: of a day's records in one table, the share that may be set aside before the gate is red instead.
         spare_rows: a day never turns the gate red for this few; a share of a handful of rows says nothing.
@@ -158,6 +163,8 @@ class Suite:
     domain: str
     layer: Layer
     checks: tuple[Check, ...]
+    landed: tuple[str, ...] = ()
+    within: Mapping[str, str] = field(default_factory=dict)
     row_rules: Mapping[str, tuple[RowRule, ...]] = field(default_factory=dict)
     max_share: float = 0.05
     spare_rows: int = 5
@@ -175,18 +182,50 @@ class Suite:
         return tuple(dict.fromkeys(check.table for check in self.checks))
 
 
-def in_interval(sql: str, interval: Interval, now: str) -> str:
-    """Fill a check's placeholders with SQL literals; other braces stay as they are."""
-    values = {
-        "{start}": f"timestamptz '{interval.start.isoformat()}'",
-        "{end}": f"timestamptz '{interval.end.isoformat()}'",
-        "{first_day}": f"date '{interval.start.date()}'",
-        "{end_day}": f"date '{interval.end.date()}'",
-        "{now}": f"timestamptz {literal(now)}",
-    }
-    for placeholder, value in values.items():
-        sql = sql.replace(placeholder, value)
-    return sql
+@dataclass(frozen=True)
+class Scope:
+    """What a check's placeholders stand for in one run.
+
+    Args:
+        days: UTC days that the loads of the interval landed, as ranges with both ends included. By default the
+            interval's; a look-back, late readings and whole streams add others.
+        now: what `{now}` is, ISO.
+    """
+
+    interval: Interval
+    now: str
+    days: tuple[tuple[date, date], ...] = ()
+
+    def fill(self, sql: str) -> str:
+        """SQL with literals for the placeholders; other braces stay as they are."""
+        for placeholder, value in self._moments().items():
+            sql = sql.replace(placeholder, value)
+        return _DAYS.sub(lambda found: self._days_sql(found["column"], 0 if found["what"] == "landed" else 1), sql)
+
+    def words(self, text: str) -> str:
+        """A sentence with dates for the placeholders."""
+        for placeholder, value in self._moments().items():
+            text = text.replace(placeholder, value.partition("'")[2].removesuffix("'"))
+        return text
+
+    def _moments(self) -> dict[str, str]:
+        return {
+            "{start}": f"timestamptz '{self.interval.start.isoformat()}'",
+            "{end}": f"timestamptz '{self.interval.end.isoformat()}'",
+            "{first_day}": f"date '{self.interval.start.date()}'",
+            "{end_day}": f"date '{self.interval.end.date()}'",
+            "{now}": f"timestamptz '{self.now}'",
+        }
+
+    def _days_sql(self, column: str, around: int) -> str:
+        ranges = self.days or ((self.interval.start.date(), self.interval.end.date() - ONE_DAY),)
+        spelled = " union all ".join(
+            f"select unnest(range(date '{first - around * ONE_DAY}', date '{last + (around + 1) * ONE_DAY}', "
+            "interval 1 day))::date"
+            for first, last in ranges
+        )
+        # Not as "between ... or between ...", with which DuckLake reads every file.
+        return f"{column} in ({spelled})"
 
 
 def has_rows(table: str, *, due: str = "") -> Check:
@@ -205,13 +244,15 @@ def has_rows(table: str, *, due: str = "") -> Check:
     return Check(name, table, test, why, breaks)
 
 
-def no_nulls(table: str, *columns: str, why: str, name: str = "", severity: Severity = Severity.FAIL) -> Check:
+def no_nulls(
+    table: str, *columns: str, why: str, name: str = "", among: str = "true", severity: Severity = Severity.FAIL
+) -> Check:
     """None of the columns is null in any row. Not for what a dbt test or a contract states already.
 
-    Name last a column that the table itself lets be null, for the mutation.
+    Name last a column that the table itself lets be null, for the mutation; `among` are the rows it may choose from.
     """
     predicate = " and ".join(f"{column} is not null" for column in columns)
-    breaks = (f"update {table} set {columns[-1]} = null where rowid = (select min(rowid) from {table})",)
+    breaks = (f"update {table} set {columns[-1]} = null where rowid = (select min(rowid) from {table} where {among})",)
     name = name or f"{_bare(table)}_{columns[0]}_not_null"
     test = Rows(predicate, show=columns, words=f"a value in each row for {', '.join(columns)}")
     return Check(name, table, test, why, breaks, severity)

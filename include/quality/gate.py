@@ -20,7 +20,7 @@ from include.lake.attach import ALIAS, Lake
 from include.layers import Layer
 from include.naming import run_slug
 from include.quality import pages, quarantine, results
-from include.quality.checks import Check, Measure, Query, Rows, Severity, Suite, in_interval
+from include.quality.checks import Check, Measure, Query, Rows, Scope, Severity, Suite
 from include.quality.results import Finding, GateResult
 from include.quality.suites import suite as suite_of
 
@@ -73,8 +73,10 @@ def run_gate(
         snapshot = _one(connection, "select max(snapshot_id) from dl.snapshots()")
         connection.execute(f"use memory; detach {ALIAS}")
         connection.execute(f"{lake.attach_sql(snapshot=snapshot)}; use {ALIAS}")
-        run = _Run(domain, layer.gate, interval, dag_run_id, snapshot, checked_at, quality_dir)
-        answers = _check(connection, suite, run)
+        days = quarantine.landed_days(connection, suite.landed, interval)
+        scope = Scope(interval, checked_at.isoformat(), days)
+        run = _Run(suite, layer.gate, scope, dag_run_id, snapshot, checked_at, quality_dir)
+        answers = _check(connection, run)
     if unjudged is not None:
         answers.error = unjudged
         answers.problems.append(
@@ -86,7 +88,7 @@ def run_gate(
                 why="A row that no rule has judged has neither passed nor been set aside.",
             )
         )
-    result = _result(run, suite, answers, judged, seconds=time.monotonic() - started)
+    result = _result(run, answers, judged, seconds=time.monotonic() - started)
     results.write_result(quality_dir, result)
     pages.write_run_page(quality_dir, dag_run_id)
     if not result.success:
@@ -98,32 +100,38 @@ def run_gate(
 
 @dataclass(frozen=True)
 class _Run:
-    domain: str
+    suite: Suite
     gate: str
-    interval: Interval
+    scope: Scope
     dag_run_id: str
     snapshot: int
     checked_at: datetime
     quality_dir: Path
 
     @property
-    def now(self) -> str:
-        return self.checked_at.isoformat()
+    def interval(self) -> tuple[str, str]:
+        return self.scope.interval.start.isoformat(), self.scope.interval.end.isoformat()
 
     @property
     def folder(self) -> Path:
         return results.run_folder(self.quality_dir, self.dag_run_id)
 
+    def rows_of(self, table: str) -> str:
+        """What stands in a `from` for the rows of the table that its checks on rows are about."""
+        within = self.suite.within.get(table)
+        return f"(from {table} where {self.scope.fill(within)}) as {table.partition('.')[2]}" if within else table
+
     def about(self, table: str) -> dict[str, Any]:
         """What every check's record says about where it was asked."""
         return {
             "gate": self.gate,
-            "domain": self.domain,
+            "domain": self.suite.domain,
             "table": table,
             "dag_run_id": self.dag_run_id,
-            "interval": [self.interval.start.isoformat(), self.interval.end.isoformat()],
+            "interval": list(self.interval),
+            "days": [[str(first), str(last)] for first, last in self.scope.days],
             "snapshot_id": self.snapshot,
-            "checked_at": self.now,
+            "checked_at": self.scope.now,
         }
 
 
@@ -138,8 +146,8 @@ class _Answers:
     error: Exception | None = None
 
 
-def _check(connection: duckdb.DuckDBPyConnection, suite: Suite, run: _Run) -> _Answers:
-    answers = _Answers()
+def _check(connection: duckdb.DuckDBPyConnection, run: _Run) -> _Answers:
+    answers, suite = _Answers(), run.suite
     where = f"{suite.domain} {suite.layer}"
     if not suite.checks:
         answers.problems.append(
@@ -253,10 +261,11 @@ def _context(gx: Any, url: str, tables: list[str], run: _Run) -> Any:
     assets = {}
     for table in tables:
         schema, _, name = table.partition(".")
+        source = {"type": "table", "table_name": name, "schema_name": schema}
+        if table in run.suite.within:
+            source = {"type": "query", "query": f"select * from {run.rows_of(table)}"}
         assets[table] = {
-            "type": "table",
-            "table_name": name,
-            "schema_name": schema,
+            **source,
             "batch_metadata": {},
             "batch_definitions": {BATCH: {"partitioner": None}},
         }
@@ -281,15 +290,15 @@ def _expectations(
             "meta": {
                 "check": check.name,
                 "severity": check.severity.value,
-                "expected": _in_words(test.expected, run),
+                "expected": run.scope.words(test.expected),
                 "why": check.why,
                 "about": {**run.about(table), "up": PAGE_DEPTH * "../"},
             },
         }
         if check.name in isolated or isinstance(test, Query):
-            sql = _aggregate(check, run) if check.name in isolated else in_interval(test.sql, run.interval, run.now)
+            sql = _aggregate(check, run) if check.name in isolated else run.scope.fill(test.sql)
             if check.name in isolated:
-                sql = f"select {sql} from {table}"
+                sql = f"select {sql} from {run.rows_of(table)}"
             made.append(expectations.ExpectNoRowsFrom(sql=sql, **common))
         elif isinstance(test, Rows):
             sample = _broken_rows(check, run)
@@ -315,7 +324,7 @@ def _isolated(connection: duckdb.DuckDBPyConnection, table: str, checks: list[Ch
 
     def plans(aggregates: Iterable[str]) -> bool:
         try:
-            connection.execute(f"explain select {', '.join(aggregates)} from {table}")
+            connection.execute(f"explain select {', '.join(aggregates)} from {run.rows_of(table)}")
         except duckdb.Error:
             return False
         return True
@@ -334,14 +343,14 @@ def _aggregate(check: Check, run: _Run) -> str:
         assert isinstance(test, Rows)
         due = f" filter (where {test.where})" if test.where else ""
         sql = f"struct_pack(due := count(*){due}, broken := count(*) filter (where {_broken(test)}))"
-    return in_interval(sql, run.interval, run.now)
+    return run.scope.fill(sql)
 
 
 def _broken_rows(check: Check, run: _Run) -> str:
     test = check.test
     assert isinstance(test, Rows)
     columns = ", ".join(test.show) or "*"
-    return in_interval(f"select {columns} from {check.table} where {_broken(test)}", run.interval, run.now)
+    return run.scope.fill(f"select {columns} from {run.rows_of(check.table)} where {_broken(test)}")
 
 
 def _broken(test: Rows) -> str:
@@ -364,10 +373,8 @@ def _record(result: Any, answers: _Answers) -> None:
     }
 
 
-def _result(
-    run: _Run, suite: Suite, answers: _Answers, judged: dict[str, quarantine.SetAside], seconds: float
-) -> GateResult:
-    failed, warned = list(answers.problems), []
+def _result(run: _Run, answers: _Answers, judged: dict[str, quarantine.SetAside], seconds: float) -> GateResult:
+    suite, failed, warned = run.suite, list(answers.problems), []
     checks = []
     for check in suite.checks:
         answer = answers.checks.get(check.name)
@@ -392,9 +399,9 @@ def _result(
     }
     return GateResult(
         gate=run.gate,
-        domain=run.domain,
+        domain=suite.domain,
         dag_run_id=run.dag_run_id,
-        interval=(run.interval.start.isoformat(), run.interval.end.isoformat()),
+        interval=run.interval,
         snapshot_id=run.snapshot,
         success=not failed,
         declared=len(suite.checks),
@@ -406,7 +413,7 @@ def _result(
             f"{Layer.BRONZE}.{table}": {"windows": found.windows, "landed": found.landed, "broken": found.broken}
             for table, found in judged.items()
         },
-        checked_at=run.now,
+        checked_at=run.scope.now,
         seconds=round(seconds, 3),
         docs=f"runs/{run.folder.name}/index.html",
         pages=answers.pages,
@@ -419,7 +426,7 @@ def _evidence(check: Check, answer: dict[str, Any] | None, run: _Run) -> dict[st
         "check": check.name,
         "table": check.table,
         "severity": check.severity.value,
-        "expected": _in_words(check.test.expected, run),
+        "expected": run.scope.words(check.test.expected),
         "answer": answer,
     }
 
@@ -430,7 +437,7 @@ def _finding(check: Check, answer: dict[str, Any], run: _Run, answers: _Answers)
     return Finding(
         check=check.name,
         table=check.table,
-        expected=_in_words(check.test.expected, run),
+        expected=run.scope.words(check.test.expected),
         observed=f"{answer['observed']}{first}",
         why=check.why,
         page=answers.pages.get(check.table, ""),
@@ -471,18 +478,6 @@ def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     row = connection.execute(sql).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _in_words(text: str, run: _Run) -> str:
-    for placeholder, value in {
-        "{start}": run.interval.start.date(),
-        "{end}": run.interval.end.date(),
-        "{first_day}": run.interval.start.date(),
-        "{end_day}": run.interval.end.date(),
-        "{now}": run.now,
-    }.items():
-        text = text.replace(placeholder, str(value))
-    return text
 
 
 def _short(row: dict[str, Any]) -> str:

@@ -4,15 +4,17 @@ Quarantine is a function of bronze and the rules: whatever the order of loads an
 it ends with the same rows (but for run, snapshot and time of judgement).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 
 import duckdb
 
 from include.errors import GateError
-from include.interval import Interval
+from include.interval import ONE_DAY, Interval
 from include.lake.attach import Lake, identifier, literal
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
-from include.quality.checks import RowRule, Suite
+from include.quality.checks import RowRule, Scope, Suite
 from include.quality.suites import suite as suite_of
 
 MODEL = "gate_bronze"
@@ -53,8 +55,8 @@ def set_aside(
 ) -> dict[str, SetAside]:
     """Judge the rows that are due and replace what quarantine holds of their windows, in one lake transaction.
 
-    Due are the windows that were loaded since the last judgement, and every window of the loads that landed
-    `interval`, so that a gate that runs again after a rule was mended judges again.
+    Due are the windows that were loaded since the last judgement, and all of the days that the loads of `interval`
+    landed, so that a gate that runs again after a rule was mended judges again.
 
     Returns:
         By bronze table, what was judged. A table that is not there is left out; the gate's checks report it.
@@ -73,8 +75,12 @@ def judge(
     _ensure_tables(connection, suite)
     connection.execute("begin")
     try:
+        again = "false"
+        if interval is not None:
+            days = landed_days(connection, suite.row_rules, interval)
+            again = Scope(interval, "", days).fill("{landed(interval_date)}")
         judged = {
-            table: _judge(connection, table, rules, dag_run_id, interval)
+            table: _judge(connection, table, rules, dag_run_id, again)
             for table, rules in suite.row_rules.items()
             if _exists(connection, Layer.BRONZE, table)
         }
@@ -95,13 +101,34 @@ def broken_rules_sql(rules: tuple[RowRule, ...]) -> str:
     return f"list_filter([{names}], rule -> rule is not null)::varchar[]"
 
 
-def landed_windows_sql(table: str, first_day: str, end_day: str) -> str:
-    """The windows of the loads that landed any window between two days (SQL expressions; the end is exclusive)."""
-    return (
-        f"select site, interval_date from bronze.{table} where record_id is null and load_seq in ("
-        f"select load_seq from bronze.{table} where record_id is null "
-        f"and interval_date >= {first_day} and interval_date < {end_day})"
-    )
+def landed_days(
+    connection: duckdb.DuckDBPyConnection, tables: Iterable[str], interval: Interval
+) -> tuple[tuple[date, date], ...]:
+    """The interval's days and those that its loads landed beside them, as ranges with both ends included.
+
+    In steps with literals, by which DuckLake leaves out files; by a join it would read them all.
+    """
+    first, end = interval.start.date(), interval.end.date()
+    days = set(interval.days())
+    for table in tables:
+        if _exists(connection, Layer.BRONZE, table):
+            loads = connection.execute(
+                f"select distinct load_seq from bronze.{identifier(table)} where record_id is null "
+                f"and interval_date >= date '{first}' and interval_date < date '{end}'"
+            ).fetchall()
+            if loads:
+                found = connection.execute(
+                    f"select distinct interval_date from bronze.{identifier(table)} where record_id is null "
+                    f"and load_seq in ({', '.join(str(load) for (load,) in loads)})"
+                )
+                days.update(day for (day,) in found.fetchall())
+    ranges: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if ranges and ranges[-1][1] == day - ONE_DAY:
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return tuple(ranges)
 
 
 def _judge(
@@ -109,19 +136,28 @@ def _judge(
     table: str,
     rules: tuple[RowRule, ...],
     dag_run_id: str,
-    interval: Interval | None,
+    again: str,
 ) -> SetAside:
     name = identifier(table)
-    connection.execute(f"create or replace temp table due_windows as {_due_sql(table, interval)}")
-    (windows,) = _row(connection, "select count(*) from due_windows")
+    judged = _judged(connection, table)
+    connection.execute(
+        f"create or replace temp table due_windows as "
+        f"select distinct site, interval_date from bronze.{name} where load_seq > {judged} "
+        f"union select distinct site, interval_date from bronze.{name} where {again}"
+    )
+    windows, days = _row(connection, "select count(*), list(distinct interval_date) from due_windows")
     if not windows:
         return SetAside(0, 0, 0)
+    literals = ", ".join(f"date '{day}'" for day in days)
+    due = (
+        f"(from bronze.{name} where interval_date in ({literals}) and record_id is not null) as landed "
+        "semi join due_windows using (site, interval_date)"
+    )
     try:
         connection.execute(
             f"create or replace temp table broken_rows as select site, interval_date, record_id, load_seq, "
             f"rules, to_json(judged) as payload from (select *, {broken_rules_sql(rules)} as rules "
-            f"from bronze.{name} semi join due_windows using (site, interval_date) "
-            "where record_id is not null) as judged where len(rules) > 0"
+            f"from {due}) as judged where len(rules) > 0"
         )
     except duckdb.Error as error:
         raise GateError(
@@ -136,32 +172,24 @@ def _judge(
         "(select max(snapshot_id) from dl.snapshots()), now() from broken_rows",
         [dag_run_id],
     )
-    landed, broken = _row(
-        connection,
-        f"select (select count(*) from bronze.{name} semi join due_windows using (site, interval_date) "
-        "where record_id is not null), (select count(*) from broken_rows)",
-    )
+    landed, broken = _row(connection, f"select (select count(*) from {due}), (select count(*) from broken_rows)")
     connection.execute(
         f"insert into {META_SCHEMA}.watermarks (model, source_table, load_seq, recorded_at) "
-        f"select '{MODEL}', ?, max(load_seq), now() from bronze.{name}",
+        f"select '{MODEL}', ?, max(load_seq), now() from bronze.{name} where load_seq >= {judged}",
         [table],
     )
     return SetAside(windows, landed, broken)
 
 
-def _due_sql(table: str, interval: Interval | None) -> str:
-    name = identifier(table)
-    # A table that was restored or made anew counts its loads from a lower number again: all of it is due.
-    judged = (
-        f"(select coalesce(max_by(load_seq, recorded_at), 0) from {META_SCHEMA}.watermarks "
-        f"where model = '{MODEL}' and source_table = {literal(table)})"
+def _judged(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    """The load up to which the table has been judged; 0 if it counts its loads from a lower number since."""
+    (judged,) = _row(
+        connection,
+        f"select coalesce(max_by(load_seq, recorded_at), 0) from {META_SCHEMA}.watermarks "
+        f"where model = '{MODEL}' and source_table = {literal(table)}",
     )
-    newest = f"(select max(load_seq) from bronze.{name})"
-    due = f"load_seq > {judged} or {judged} > {newest}"
-    if interval is not None:
-        first, end = f"date '{interval.start.date()}'", f"date '{interval.end.date()}'"
-        due += f" or (site, interval_date) in ({landed_windows_sql(table, first, end)})"
-    return f"select distinct site, interval_date from bronze.{name} where {due}"
+    found = connection.execute(f"select 1 from bronze.{identifier(table)} where load_seq >= {judged} limit 1")
+    return int(judged) if found.fetchone() else 0
 
 
 def _ensure_tables(connection: duckdb.DuckDBPyConnection, suite: Suite) -> None:

@@ -15,7 +15,7 @@ from psycopg import sql
 from include.connections import Storage
 from include.dbt_project import PROJECT_DIR
 from include.lake.attach import Lake
-from include.lake.dbt_environment import dbt_environment
+from include.lake.dbt_environment import dbt_environment, parse_environment
 from include.lake.passfile import use_passwords
 from include.local.postgres import LocalPostgres
 from tests.conftest import fresh_database
@@ -40,8 +40,8 @@ def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The project's manifest, packed."""
     folder = tmp_path_factory.mktemp("dbt-parse")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CATALOG", "STORAGE", "EXTENSIONS", "TEMP"):
-            patch.setenv(f"LAKE_DBT_{name}", "unset")
+        for name, value in parse_environment().items():
+            patch.setenv(name, value)
         result = invoke(["parse"], folder)
     assert result.success, result.exception
     return (folder / "partial_parse.msgpack").read_bytes()

@@ -90,7 +90,7 @@ def test_busy_site_and_repeated_page_change_nothing(make_flow: MakeFlow, site: N
 def test_day_without_any_reading_is_a_red_gate(make_flow: MakeFlow) -> None:
     flow = make_flow([NightscoutSite("amber", time_zone="Europe/Berlin")])
     flow.ingest(INTERVAL)
-    with pytest.raises(GateError, match="amber|any site|no reading"):
+    with pytest.raises(GateError, match=r"amber|any site|no reading"):
         flow.gate(Layer.BRONZE, INTERVAL, "empty")
 
 

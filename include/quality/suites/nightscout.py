@@ -6,7 +6,7 @@ between layers, between runs, and at what a reader would find implausible.
 
 from include.layers import Layer
 from include.quality.checks import Check, Query, RowRule, Severity, Suite, between, has_rows, rows
-from include.quality.suites.windows import IN_INTERVAL, RECORDS, landed
+from include.quality.suites.windows import IN_INTERVAL, LANDED, RECORDS, landed
 
 MAX_SHARE = 0.05
 SPARE_ROWS = 5
@@ -171,6 +171,8 @@ def _bronze() -> Suite:
         "nightscout",
         Layer.BRONZE,
         (*checks, *_ENTRIES_OVER_TIME),
+        landed=STREAMS,
+        within={f"bronze.{table}": LANDED for table in STREAMS},
         row_rules=ROW_RULES,
         max_share=MAX_SHARE,
         spare_rows=SPARE_ROWS,
@@ -202,18 +204,24 @@ def _bronze_of(table: str) -> tuple[str, str]:
 
 
 def _has_its_record(fact: str, key: str, day: str, value: str, source: str, table: str, column: str) -> Check:
-    """Each row of a fact is a record of bronze that was not set aside, with the value that the record has."""
+    """Each row of a fact, in the days that changed, is a record that was not set aside and has the record's value."""
+    around = f"{{around({day})}}"
     return Check(
         name=f"{fact.partition('.')[2]}_in_bronze",
         table=fact,
         test=Query(
             sql=f"select site, {day}, {key}, {value} from {fact} anti join (select site, interval_date as {day}, "
-            f"record_id as {key}, {column} as {value} from {source}) as landed using (site, {day}, {key}, {value})",
-            expected=f"each row to have its record, with the same {value}, in bronze and not set aside",
+            f"record_id as {key}, {column} as {value} from {source} where {{around(interval_date)}}) as landed "
+            f"using (site, {day}, {key}, {value}) where {around}",
+            expected=f"each row of the days that changed to have its record, with the same {value}, in bronze and not "
+            "set aside",
             reads=_bronze_of(table),
         ),
         why="A fact without its source, or with another value, cannot be explained, and is left from another time.",
-        breaks=(f"update {fact} set {value} = {value} + 1 where rowid = (select min(rowid) from {fact})",),
+        breaks=(
+            f"update {fact} set {value} = {value} + 1 "
+            f"where rowid = (select min(rowid) from {fact} where {day} >= {{first_day}})",
+        ),
     )
 
 
@@ -356,7 +364,7 @@ def _silver() -> Suite:
             breaks=(f"delete from {DATES} where date_day = (select max(local_date) from {READING})",),
         ),
     )
-    return Suite("nightscout", Layer.SILVER, checks)
+    return Suite("nightscout", Layer.SILVER, checks, landed=STREAMS)
 
 
 DAILY = "gold.mrt_daily_glycaemia"
@@ -484,22 +492,32 @@ def _gold() -> Suite:
             table=READINGS,
             test=Query(
                 sql=f"""
-                    with built as (select site, reading_date, count(*) as readings, sum(glucose_mg_dl::decimal(18, 3))::double as total
-                        from {READINGS} group by all),
-                    source as (select site, reading_date, count(*) as readings, sum(glucose_mg_dl::decimal(18, 3))::double as total
-                        from {READING} group by all)
+                    with built as (
+                        select site, reading_date, count(*) as readings,
+                            sum(round(1000 * glucose_mg_dl))::bigint as total
+                        from {READINGS} where {{around(reading_date)}} group by all
+                    ),
+                    source as (
+                        select site, reading_date, count(*) as readings,
+                            sum(round(1000 * glucose_mg_dl))::bigint as total
+                        from {READING} where {{around(reading_date)}} group by all
+                    )
                     select site, reading_date, source.readings as in_silver, built.readings as in_gold,
                         source.total as total_in_silver, built.total as total_in_gold
                     from source full join built using (site, reading_date)
                     where source.readings is distinct from built.readings or source.total is distinct from built.total
-                """,  # noqa: E501
-                expected="for each site and day the same number and sum of readings as in fct_cgm_reading",
+                    union all
+                    select 'all sites', null, in_silver, in_gold, null, null
+                    from (select count(*) as in_silver from {READING}), (select count(*) as in_gold from {READINGS})
+                    where in_silver <> in_gold
+                """,
+                expected="as many readings as fct_cgm_reading, and of the days that changed the same sum for each site",
                 reads=(READING,),
             ),
             why="What BI shows reading by reading must be what the marts were computed from.",
             breaks=(
-                f"update {READINGS} set glucose_mg_dl = glucose_mg_dl + 1 "
-                f"where rowid = (select min(rowid) from {READINGS})",
+                f"update {READINGS} set glucose_mg_dl = glucose_mg_dl + 1 where rowid = "
+                f"(select min(rowid) from {READINGS} where reading_date >= {{first_day}})",
             ),
         ),
         has_rows(AGP),
@@ -581,26 +599,27 @@ def _gold() -> Suite:
                 sql=f"""
                     with landed as (
                         select site, interval_date as reading_date, sum(window_records)::bigint as landed
-                        from bronze.{ENTRIES} where record_id is null group by all
+                        from bronze.{ENTRIES} where record_id is null and {{around(interval_date)}} group by all
                     ),
                     aside as (
                         select site, interval_date as reading_date, count(*) as quarantined
-                        from quarantine.{ENTRIES} group by all
-                    )
+                        from quarantine.{ENTRIES} where {{around(interval_date)}} group by all
+                    ),
+                    shown as (from {COVERAGE} where {{around(reading_date)}})
                     select site, reading_date, landed, landed_records, coalesce(quarantined, 0) as quarantined,
                         quarantined_records
                     from landed left join aside using (site, reading_date)
-                    full join {COVERAGE} using (site, reading_date)
+                    full join shown using (site, reading_date)
                     where landed is distinct from landed_records
                         or coalesce(quarantined, 0) is distinct from quarantined_records
                 """,
-                expected="for each site and day the records that landed in bronze and those in quarantine",
+                expected="for each site and day that changed the records that landed and those in quarantine",
                 reads=_bronze_of(ENTRIES),
             ),
             why="Who reads the mart must see how much was left out of it.",
             breaks=(
                 f"update {COVERAGE} set quarantined_records = quarantined_records + 1 "
-                f"where rowid = (select min(rowid) from {COVERAGE})",
+                "where reading_date = {first_day}",
             ),
         ),
         rows(
@@ -625,7 +644,7 @@ def _gold() -> Suite:
             words="coverage to 100 %, gaps to a day, and received, duplicate and quarantined within what landed",
         ),
     )
-    return Suite("nightscout", Layer.GOLD, checks)
+    return Suite("nightscout", Layer.GOLD, checks, landed=STREAMS)
 
 
 SUITES = {Layer.BRONZE: _bronze(), Layer.SILVER: _silver(), Layer.GOLD: _gold()}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from include.layers import QUARANTINE_SCHEMA
 from include.quality.checks import Check, Query, RowRule, Rows, Severity, has_rows, no_nulls
-from include.quality.quarantine import landed_windows_sql
 
 LINEAGE = (
     "site",
@@ -23,6 +22,7 @@ LINEAGE = (
 RECORDS = "record_id is not null"
 WINDOW = "record_id is null"
 IN_INTERVAL = "interval_date >= {first_day} and interval_date < {end_day}"
+LANDED = "{landed(interval_date)}"
 
 
 def landed(
@@ -51,6 +51,7 @@ def landed(
             bronze,
             *LINEAGE,
             name=f"{stream}_lineage_complete",
+            among=IN_INTERVAL,
             why="A row that does not say where it came from cannot be explained, replaced or rebuilt.",
         ),
         _windows_complete(bronze, stream, [f"bronze.{name}" for name in streams]),
@@ -59,7 +60,7 @@ def landed(
             table=bronze,
             test=Query(
                 sql=f"select site, interval_date, count(*) as window_rows from {bronze} where {WINDOW} "
-                "group by site, interval_date having count(*) > 1",
+                f"and {LANDED} group by site, interval_date having count(*) > 1",
                 expected="one window row for each site and day",
             ),
             why="A day that landed twice counts its readings twice.",
@@ -70,7 +71,7 @@ def landed(
             table=bronze,
             test=Query(
                 sql=f"select site, interval_date, max(window_records) as answered, count(record_id) as landed "
-                f"from {bronze} group by site, interval_date "
+                f"from {bronze} where {LANDED} group by site, interval_date "
                 "having max(window_records) is distinct from count(record_id)",
                 expected="as many records in each window as its window row says were answered",
             ),
@@ -82,7 +83,7 @@ def landed(
             table=bronze,
             test=Query(
                 sql=f"select site, interval_date, record_id, count(*) as rows from {bronze} where {RECORDS} "
-                "group by site, interval_date, record_id having count(*) > 1",
+                f"and {LANDED} group by site, interval_date, record_id having count(*) > 1",
                 expected="each record once in its window",
             ),
             why="A page that was answered twice landed twice.",
@@ -102,7 +103,8 @@ def landed(
             ),
             why="A record in the wrong window is not replaced when its own day is loaded again.",
             breaks=(
-                f"update {bronze} set interval_date = interval_date - 400 where {RECORDS} and ({event_at}) is not null",
+                f"update {bronze} set interval_date = {{first_day}} "
+                f"where {RECORDS} and interval_date = {{first_day}} - 1",
             ),
         ),
         Check(
@@ -117,13 +119,14 @@ def landed(
             breaks=(f"update {bronze} set fetched_at = interval_start where {WINDOW} and {IN_INTERVAL}",),
             severity=Severity.WARN,
         ),
-        _identity(table, stream, bronze, aside, rules),
+        _identity(stream, bronze, aside, rules),
         Check(
             name=f"{stream}_set_aside_are_in_bronze",
             table=bronze,
             test=Query(
-                sql=f"select site, interval_date, record_id, load_seq, dag_run_id from {aside} anti join {bronze} "
-                "using (site, interval_date, record_id, load_seq)",
+                sql=f"select site, interval_date, record_id, load_seq, dag_run_id from {aside} "
+                f"anti join (from {bronze} where {LANDED}) as landed using (site, interval_date, record_id, load_seq) "
+                f"where {LANDED}",
                 expected="every row that was set aside to be in bronze still, under the load that brought it",
                 reads=(aside,),
             ),
@@ -133,7 +136,7 @@ def landed(
                 "('nobody', {first_day}, 'nothing', 1)",
             ),
         ),
-        _share(table, stream, bronze, aside, max_share, spare_rows),
+        _share(stream, bronze, aside, max_share, spare_rows),
     )
 
 
@@ -159,18 +162,15 @@ def _windows_complete(bronze: str, stream: str, streams: Sequence[str]) -> Check
     )
 
 
-def _identity(table: str, stream: str, bronze: str, aside: str, rules: tuple[RowRule, ...]) -> Check:
+def _identity(stream: str, bronze: str, aside: str, rules: tuple[RowRule, ...]) -> Check:
     passes = " and ".join(f"coalesce(({rule.predicate}), false)" for rule in rules) or "true"
-    scope = landed_windows_sql(table, "{first_day}", "{end_day}")
     sql = f"""
-        with scope as ({scope}),
-        records as (
+        with records as (
             select site, interval_date, count(*) as landed, count(*) filter (where {passes}) as passed
-            from {bronze} semi join scope using (site, interval_date) where {RECORDS} group by all
+            from {bronze} where {RECORDS} and {LANDED} group by all
         ),
         set_aside as (
-            select site, interval_date, count(*) as quarantined
-            from {aside} semi join scope using (site, interval_date) group by all
+            select site, interval_date, count(*) as quarantined from {aside} where {LANDED} group by all
         )
         select site, interval_date, coalesce(landed, 0) as landed, coalesce(passed, 0) as passed,
             coalesce(quarantined, 0) as quarantined
@@ -182,7 +182,7 @@ def _identity(table: str, stream: str, bronze: str, aside: str, rules: tuple[Row
         table=bronze,
         test=Query(
             sql=sql,
-            expected="landed = passed + quarantined in each window of the loads that landed the interval",
+            expected="landed = passed + quarantined in each window of the days that landed with the interval",
             reads=(aside,),
         ),
         why="A record that is neither passed nor set aside has vanished; one that is both would count twice.",
@@ -193,16 +193,15 @@ def _identity(table: str, stream: str, bronze: str, aside: str, rules: tuple[Row
     )
 
 
-def _share(table: str, stream: str, bronze: str, aside: str, max_share: float, spare_rows: int) -> Check:
-    scope = landed_windows_sql(table, "{first_day}", "{end_day}")
+def _share(stream: str, bronze: str, aside: str, max_share: float, spare_rows: int) -> Check:
     sql = f"""
-        with scope as ({scope}),
-        broken as (select distinct site, interval_date, record_id, load_seq, true as is_broken from {aside})
+        with broken as (
+            select distinct site, interval_date, record_id, load_seq, true as is_broken from {aside} where {LANDED}
+        )
         select interval_date, count(*) as landed, count(is_broken) as set_aside,
             round(100.0 * count(is_broken) / count(*), 1)::double as set_aside_pct
-        from {bronze} semi join scope using (site, interval_date)
-        left join broken using (site, interval_date, record_id, load_seq)
-        where {RECORDS} group by interval_date
+        from {bronze} left join broken using (site, interval_date, record_id, load_seq)
+        where {RECORDS} and {LANDED} group by interval_date
         having count(is_broken) > greatest({max_share} * count(*), {spare_rows}) order by interval_date
     """
     copies = (

@@ -7,7 +7,7 @@ import pytest
 from include.errors import SetupError
 from include.interval import Interval
 from include.layers import Layer
-from include.quality.checks import Check, Measure, RowRule, Rows, Suite, between, has_rows, in_interval
+from include.quality.checks import Check, Measure, RowRule, Rows, Scope, Suite, between, has_rows
 from include.quality.suites import domains, suite
 from tests.include.quality.conftest import DAYS
 
@@ -53,7 +53,7 @@ def test_a_measure_without_bounds_a_rule_without_a_reason_and_a_share_of_all_are
 
 def test_the_interval_is_filled_in_and_other_braces_stay() -> None:
     sql = "select '{\"a\": {}}' where day >= {first_day} and day < {end_day} and at < {end} and {now} > at"
-    filled = in_interval(sql, Interval.of_days(DAYS[0], DAYS[1]), "2026-03-05 00:00:00+00:00")
+    filled = Scope(Interval.of_days(DAYS[0], DAYS[1]), "2026-03-05 00:00:00+00:00").fill(sql)
     assert filled == (
         "select '{\"a\": {}}' where day >= date '2026-03-01' and day < date '2026-03-02' "
         "and at < timestamptz '2026-03-02T00:00:00+00:00' and timestamptz '2026-03-05 00:00:00+00:00' > at"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from include.errors import GateError
 from include.layers import Layer
-from include.quality.checks import Check, Severity, Suite, in_interval
+from include.quality.checks import Check, Scope, Severity
 from include.quality.gate import run_gate
 from include.quality.results import read_result
 from include.quality.suites import suite
@@ -41,11 +42,12 @@ def test_a_sound_lake_passes_without_a_warning(built: Built, layer: Layer, tmp_p
 def test_breaking_what_a_check_states_turns_it_red(
     built: Built, writer: duckdb.DuckDBPyConnection, layer: Layer, checks: tuple[Check, ...], tmp_path: Path
 ) -> None:
-    statements = [in_interval(sql, INTERVAL, "2026-03-05 00:00:00+00") for check in checks for sql in check.breaks]
+    scope = Scope(INTERVAL, "2026-03-05 00:00:00+00")
+    statements = [scope.fill(sql) for check in checks for sql in check.breaks]
     try:
         for statement in statements:
             writer.execute(statement)
-        one_each = Suite("nightscout", layer, checks)
+        one_each = replace(suite("nightscout", layer), checks=checks)
         try:
             result = run_gate(built.lake, "nightscout", layer, INTERVAL, "run", tmp_path, suite=one_each, judge=False)
         except GateError:
