@@ -24,7 +24,7 @@ manifest: .venv/installed ## Parse the dbt project anew
 	@.venv/bin/lake manifest
 
 test: .venv/installed-dev ## Every test, on real engines
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev ## Style of Python and SQL
 	@.venv/bin/ruff check .

@@ -17,7 +17,7 @@ from include.release.cli import app as release_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", help=__doc__)
 app.add_typer(release_app)
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 SYMBOLS = {
     "success": ("✔", "green"),

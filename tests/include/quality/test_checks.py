@@ -39,7 +39,7 @@ def test_names_tell_checks_and_rules_apart() -> None:
         Suite("x", Layer.GOLD, (Check(**CHECK), Check(**CHECK)))
     rule = RowRule("good", "true", "because")
     with pytest.raises(SetupError, match="good appears twice in the row rules of t"):
-        Suite("x", Layer.BRONZE, (), {"t": (rule, rule)})
+        Suite("x", Layer.BRONZE, (), row_rules={"t": (rule, rule)})
 
 
 def test_a_measure_without_bounds_a_rule_without_a_reason_and_a_share_of_all_are_refused() -> None:

@@ -86,10 +86,10 @@ def test_windows_already_judged_are_judged_again_only_when_they_are_asked_for(la
     bronze.create_bronze(lake, ["entries"])
     load(lake, 2, [100.0, 5.0])
     load(lake, 1, [100.0])
-    suite = Suite("nightscout", Layer.BRONZE, (), {ENTRIES: (RowRule("low", "sgv >= 20", "x"),)})
+    suite = Suite("nightscout", Layer.BRONZE, (), row_rules={ENTRIES: (RowRule("low", "sgv >= 20", "x"),)})
     assert set_aside(lake, "nightscout", "run 1", suite=suite)[ENTRIES].windows == 2
     assert set_aside(lake, "nightscout", "run 2", suite=suite)[ENTRIES].windows == 0
-    stricter = Suite("nightscout", Layer.BRONZE, (), {ENTRIES: (RowRule("high", "sgv < 20", "x"),)})
+    stricter = Suite("nightscout", Layer.BRONZE, (), row_rules={ENTRIES: (RowRule("high", "sgv < 20", "x"),)})
     assert set_aside(lake, "nightscout", "run 3", INTERVAL, stricter)[ENTRIES] == SetAside(1, 2, 1)
     assert [row[2:4] for row in content(lake)] == [(f"ada-{DAYS[2]}-0", ["high"])]
 
