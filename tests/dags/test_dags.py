@@ -11,7 +11,7 @@ import pytest
 from include.settings import ROOT
 
 DAGS = ROOT / "dags"
-HEAVY = ("dlt", "duckdb", "great_expectations", "pyarrow", "pandas", "dbt", "psycopg", "httpx")
+HEAVY = ("dlt", "duckdb", "great_expectations", "pyarrow", "pandas", "dbt", "psycopg")
 EXPECTED = {"nightscout_daily"}
 
 PROBE = """
@@ -29,7 +29,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - befor
 def bag(manifest: Path):
     from airflow.dag_processing.dagbag import DagBag
 
-    return DagBag(DAGS, include_examples=False)
+    return DagBag(DAGS)
 
 
 def test_every_dag_file_imports(bag) -> None:
