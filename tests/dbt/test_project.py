@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from include.connections import Storage
 from include.dbt_project import PROJECT_DIR
 from include.lake.attach import Lake
 from tests.dbt.bronze import create_bronze, entry, load
@@ -168,29 +167,11 @@ def test_freshness_is_judged_by_when_sites_answered(built_lake: Lake, dbt: Dbt) 
     assert run.statuses["entries"] == "error"
 
 
-def test_the_lake_can_lie_on_s3(lake: Lake, dbt: Dbt) -> None:
-    from moto.server import ThreadedMotoServer
+def test_the_lake_can_lie_on_s3(s3_lake: Lake, dbt: Dbt) -> None:
+    create_bronze(s3_lake)
+    load(s3_lake, "entries", BUILT_DAYS[:1], [entry(at(BUILT_DAYS[0], 5 * i), 100) for i in range(288)])
 
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        _make_bucket(endpoint, "lake")
-        storage = Storage("s3://lake/data", endpoint=endpoint, region="us-east-1", key_id="test", secret="test-secret")
-        on_s3 = Lake(lake.catalog, storage, lake.extensions, lake.temp_directory, memory_limit="1GB")
-        create_bronze(on_s3)
-        load(on_s3, "entries", BUILT_DAYS[:1], [entry(at(BUILT_DAYS[0], 5 * i), 100) for i in range(288)])
+    dbt(s3_lake, "run", "--select", "path:models/bronze", "fct_cgm_reading", "mrt_daily_glycaemia")
 
-        dbt(on_s3, "run", "--select", "path:models/bronze", "fct_cgm_reading", "mrt_daily_glycaemia")
-
-        with on_s3.open() as connection:
-            assert connection.execute("select readings from gold.mrt_daily_glycaemia").fetchall() == [(288,)]
-    finally:
-        server.stop()
-
-
-def _make_bucket(endpoint: str, name: str) -> None:
-    import urllib.request
-
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
+    with s3_lake.open() as connection:
+        assert connection.execute("select readings from gold.mrt_daily_glycaemia").fetchall() == [(288,)]

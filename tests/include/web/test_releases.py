@@ -120,7 +120,7 @@ def test_a_release_that_is_not_there_is_404(released: Pages) -> None:
 def test_a_database_that_is_down_is_a_sentence_without_the_password(site: Pages) -> None:
     for path in ("/releases", "/releases/1"):
         page = site.html(path, 503)
-        assert "does not answer" in page and "connection `marts`" in page and "very-secret-word" not in page
+        assert "does not answer" in page and "connection `marts_reader`" in page and "very-secret-word" not in page
 
 
 def test_a_long_ledger_is_shown_in_pages(released: Pages, monkeypatch: pytest.MonkeyPatch) -> None:

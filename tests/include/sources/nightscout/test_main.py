@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from include import runtime
 from include import settings as environment
 from include.local.nightscout import Fault, NightscoutSite, SiteServer, serve
-from include.sources.nightscout.__main__ import app
+from include.sources.nightscout.__main__ import app, console
 from tests.include.sources.nightscout.conftest import World, reading
 
 
@@ -45,7 +45,8 @@ def two_sites() -> tuple[NightscoutSite, NightscoutSite]:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"}, catch_exceptions=False)
+    console.width = 200  # whatever terminal the tests run in, tables must not wrap
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     return done.exit_code, done.output
 
 
