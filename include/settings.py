@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     @field_validator("home", "extension_dir", "nightscout_sites")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return value.expanduser().resolve() if value else value
+        # Against the checkout: Airflow's processes have another working directory than the command that started them.
+        return (ROOT / value.expanduser()).resolve() if value else value
 
     @property
     def extensions(self) -> Path:
@@ -81,7 +82,7 @@ def connection(conn_id: str) -> Connection:
 
 def load_local_environment(home: Path | None = None) -> None:
     """Take connections and settings from `.env`, then from the laptop's stack; what is set already wins."""
-    home = home or Path(os.environ.get("LAKE_HOME", ROOT / ".lakehouse"))
+    home = home or ROOT / Path(os.environ.get("LAKE_HOME", ".lakehouse")).expanduser()
     for file in (ROOT / ".env", home / "env", home / "demo.env"):
         if not file.is_file():
             continue

@@ -5,7 +5,7 @@ import pytest
 
 from include import settings as environment
 from include.errors import SetupError
-from include.settings import Settings
+from include.settings import ROOT, Settings
 
 
 def test_missing_connection_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,10 +35,12 @@ def test_stack_environment_is_taken_but_what_is_exported_wins(tmp_path: Path, mo
     assert os.environ["TEST_LAKE_C"] == '{"a": 1}'
 
 
-def test_paths_are_absolute_wherever_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_mean_the_same_wherever_the_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LAKE_HOME", "here")
-    assert Settings().home == tmp_path / "here"
+    monkeypatch.setenv("LAKE_NIGHTSCOUT_SITES", "my-sites.yaml")
+    assert Settings().sites_file == ROOT / "my-sites.yaml"
 
 
 def test_every_setting_says_what_it_is_for() -> None:
