@@ -79,19 +79,16 @@ def layer(domain: str, name: Layer) -> Any:
         profile_config=ProfileConfig(
             profile_name="lakehouse", target_name="folder", profiles_yml_filepath=PROJECT_DIR / "profiles.yml"
         ),
-        execution_config=ExecutionConfig(
-            execution_mode=ExecutionMode(os.environ.get("X_MODE", "local")), invocation_mode=InvocationMode.DBT_RUNNER
-        ),
+        execution_config=ExecutionConfig(execution_mode=ExecutionMode.LOCAL, invocation_mode=InvocationMode.DBT_RUNNER),
         render_config=RenderConfig(
             load_method=LoadMode.DBT_MANIFEST,
             select=[name.selector(domain)],
-            test_behavior=TestBehavior(os.environ.get("X_TESTS", "build")),
+            test_behavior=TestBehavior.BUILD,
             emit_datasets=False,
         ),
         operator_args={
             "interceptors": [_prepare_dbt],
             "full_refresh": "{{ params.full_refresh }}",
-            "install_deps": False,
             "pool": TRANSFORM,
         },
         default_args={"retries": 2},

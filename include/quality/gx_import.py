@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 _LAZY = frozenset({"altair", "scipy.stats"})
 
@@ -29,7 +30,7 @@ def great_expectations() -> ModuleType:
 
 
 class _Lazily(importlib.abc.MetaPathFinder):
-    """Modules in `_LAZY` run when one of their attributes is first used, by the standard library's LazyLoader."""
+    """Modules in `_LAZY` run when a name of theirs is first used."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -38,5 +39,31 @@ class _Lazily(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
+            spec.loader = _Deferred(spec.loader)
         return spec
+
+
+class _Deferred(importlib.abc.Loader):
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__class__ = _Unexecuted
+
+
+class _Unexecuted(ModuleType):
+    """A module whose code runs when a name is asked for that only its code can give.
+
+    importlib's own LazyLoader runs it for `__file__` as well, and `inspect.stack()`, which dbt calls at every start,
+    asks all modules for that: 2.3 s a dbt task.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self.__class__ = ModuleType
+        self.__spec__.loader.loader.exec_module(self)
+        return getattr(self, name)
