@@ -1,0 +1,96 @@
+"""Who may delete the lake's files when: PostgreSQL advisory locks in the catalog's database, gone with their holder.
+
+* What deletes files (`ducklake_cleanup_old_files`, `ducklake_delete_orphaned_files`, `CHECKPOINT`) does so inside
+  `cleanup(catalog)`: one at a time, and never while somebody relies on files that a catalog he has read names.
+* Who relies on them (a backup, a check of catalog against storage) works inside `no_cleanup(catalog)`: many at once.
+
+Expiring snapshots, merging and rewriting only schedule files for deletion, and need neither.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from include.connections import Postgres
+from include.errors import LakehouseError
+from include.lake.passfile import use_passwords
+
+# Any numbers will do as long as every version of this code uses the same.
+FILES, BACKUPS = 5_205_311_964_770_101, 5_205_311_964_770_102
+WAIT_SECONDS = 900
+
+
+class LockError(LakehouseError):
+    """Somebody else holds what this needs, or it was lost with the connection; later it may work."""
+
+    retryable = True
+
+
+class Held:
+    """A lock that is held."""
+
+    def __init__(self, connection: psycopg.Connection, what: str) -> None:
+        self._connection, self._what = connection, what
+
+    def check(self) -> None:
+        """Make sure before relying on it: a lock goes with its connection, unnoticed.
+
+        Raises:
+            LockError: the connection was lost, and with it the lock.
+        """
+        try:
+            self._connection.execute("select 1")
+        except psycopg.Error as error:
+            raise LockError(
+                f"The connection that held {self._what} was lost, so it was not safe to go on; run this again."
+            ) from error
+
+
+@contextmanager
+def no_cleanup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
+    """Keep every file of the lake where it is: no cleanup starts until this ends.
+
+    Raises:
+        LockError: a cleanup has been running for longer than `seconds`.
+    """
+    with _hold(catalog, FILES, "_shared", "the lake's files against a cleanup", seconds) as held:
+        yield held
+
+
+@contextmanager
+def cleanup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
+    """Hold the right to delete files of the lake; waits for backups and others inside `no_cleanup`.
+
+    Raises:
+        LockError: they have been running for longer than `seconds`; nothing may be deleted.
+    """
+    with _hold(catalog, FILES, "", "the right to delete the lake's files", seconds) as held:
+        yield held
+
+
+@contextmanager
+def one_backup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
+    """Hold the right to change the backup location: one backup, pruning or restore at a time.
+
+    Raises:
+        LockError: another has been running for longer than `seconds`.
+    """
+    with _hold(catalog, BACKUPS, "", "the right to change the backups", seconds) as held:
+        yield held
+
+
+@contextmanager
+def _hold(catalog: Postgres, key: int, kind: str, what: str, seconds: int) -> Iterator[Held]:
+    use_passwords(catalog)
+    with psycopg.connect(catalog.conninfo(), autocommit=True) as connection:
+        # Nothing happens on this connection for as long as the holder works.
+        connection.execute(f"set lock_timeout = '{seconds}s'; set idle_session_timeout = 0; set statement_timeout = 0")
+        try:
+            connection.execute(f"select pg_advisory_lock{kind}(%s)", [key])
+        except psycopg.errors.LockNotAvailable:
+            raise LockError(
+                f"Another process has held {what} for {seconds} s (a backup, a cleanup or a restore); wait for it to "
+                "end and run this again."
+            ) from None
+        yield Held(connection, what)
