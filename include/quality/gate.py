@@ -23,6 +23,7 @@ from include.quality import pages, quarantine, results
 from include.quality.checks import Check, Measure, Query, Rows, Scope, Severity, Suite
 from include.quality.results import Finding, GateResult
 from include.quality.suites import suite as suite_of
+from include.release.certify import pinned_snapshot
 
 CONTEXT = Path(__file__).parent / "gx" / "great_expectations.yml"
 DATA_SOURCE = "lake"
@@ -45,6 +46,8 @@ def run_gate(
     judge: bool = True,
 ) -> GateResult:
     """Check one layer of a domain at the lake's newest snapshot; on bronze, set broken rows aside first.
+
+    Its checks are about the days of the interval, and about those that landed but no release has published yet.
 
     Results and Data Docs are written to `<quality_dir>/runs/<run>/` before the verdict is given, green or red.
 
@@ -73,7 +76,8 @@ def run_gate(
         snapshot = _one(connection, "select max(snapshot_id) from dl.snapshots()")
         connection.execute(f"use memory; detach {ALIAS}")
         connection.execute(f"{lake.attach_sql(snapshot=snapshot)}; use {ALIAS}")
-        days = quarantine.landed_days(connection, suite.landed, interval)
+        released = pinned_snapshot(connection, domain)
+        days = quarantine.answered_days(connection, suite.landed, interval, released)
         scope = Scope(interval, checked_at.isoformat(), days)
         run = _Run(suite, layer.gate, scope, dag_run_id, snapshot, checked_at, quality_dir)
         answers = _check(connection, run)

@@ -104,10 +104,27 @@ def broken_rules_sql(rules: tuple[RowRule, ...]) -> str:
 def landed_days(
     connection: duckdb.DuckDBPyConnection, tables: Iterable[str], interval: Interval
 ) -> tuple[tuple[date, date], ...]:
-    """The interval's days and those that its loads landed beside them, as ranges with both ends included.
+    """The interval's days and those that its loads landed beside them, as ranges with both ends included."""
+    return _ranges(_landed(connection, tables, interval))
 
-    In steps with literals, by which DuckLake leaves out files; by a join it would read them all.
+
+def answered_days(
+    connection: duckdb.DuckDBPyConnection, tables: Iterable[str], interval: Interval, released: int | None
+) -> tuple[tuple[date, date], ...]:
+    """`landed_days` and those that landed since the snapshot `released`; all that ever did, if there is none.
+
+    A run whose gate was red has landed its days all the same. The next run builds and would publish them, so its
+    gates answer for them as well.
     """
+    days = _landed(connection, tables, interval)
+    for table in tables:
+        if _exists(connection, Layer.BRONZE, table):
+            days |= _days_of(connection, table, f"load_seq > {_newest_load(connection, table, released)}")
+    return _ranges(days)
+
+
+def _landed(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], interval: Interval) -> set[date]:
+    """In steps with literals, by which DuckLake leaves out files; by a join it would read them all."""
     first, end = interval.start.date(), interval.end.date()
     days = set(interval.days())
     for table in tables:
@@ -117,11 +134,29 @@ def landed_days(
                 f"and interval_date >= date '{first}' and interval_date < date '{end}'"
             ).fetchall()
             if loads:
-                found = connection.execute(
-                    f"select distinct interval_date from bronze.{identifier(table)} where record_id is null "
-                    f"and load_seq in ({', '.join(str(load) for (load,) in loads)})"
-                )
-                days.update(day for (day,) in found.fetchall())
+                days |= _days_of(connection, table, f"load_seq in ({', '.join(str(load) for (load,) in loads)})")
+    return days
+
+
+def _newest_load(connection: duckdb.DuckDBPyConnection, table: str, snapshot: int | None) -> int:
+    if snapshot is None:
+        return 0
+    name = f"bronze.{identifier(table)}"
+    try:
+        (newest,) = _row(connection, f"select coalesce(max(load_seq), 0) from {name} at (version => {int(snapshot)})")
+    except duckdb.CatalogException:  # the table came later
+        return 0
+    return int(newest)
+
+
+def _days_of(connection: duckdb.DuckDBPyConnection, table: str, loads: str) -> set[date]:
+    found = connection.execute(
+        f"select distinct interval_date from bronze.{identifier(table)} where record_id is null and {loads}"
+    )
+    return {day for (day,) in found.fetchall()}
+
+
+def _ranges(days: Iterable[date]) -> tuple[tuple[date, date], ...]:
     ranges: list[tuple[date, date]] = []
     for day in sorted(days):
         if ranges and ranges[-1][1] == day - ONE_DAY:

@@ -194,6 +194,13 @@ def pinned_release(lake: Lake, domain: str) -> int | None:
     return max(ids, default=None)
 
 
+def pinned_snapshot(connection: duckdb.DuckDBPyConnection, domain: str) -> int | None:
+    """The snapshot that readers of the lake's views see of a domain; None before its first release."""
+    pins = _pins(connection)
+    marks = _marks(connection)
+    return max((pins[name][0] for name, mark in marks.items() if mark.get("domain") == domain), default=None)
+
+
 def _passed(domain: str, snapshot_id: int, gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the ledger keeps of the gates.
 

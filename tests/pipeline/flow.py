@@ -68,9 +68,17 @@ class Flow:
         gates.append(self.gate(Layer.GOLD, interval, run_id))
         return self.release(interval, run_id, gates)
 
-    def ingest(self, interval: Interval, streams: Sequence[str] = tuple(STREAMS)) -> None:
+    def ingest(self, interval: Interval, streams: Sequence[str] = tuple(STREAMS), lookback_days: int = 2) -> None:
         for stream in streams:
-            ingest(self.lake, STREAMS[stream], interval, self.sites, self.connection, pipelines_dir=self.home / "dlt")
+            ingest(
+                self.lake,
+                STREAMS[stream],
+                interval,
+                self.sites,
+                self.connection,
+                pipelines_dir=self.home / "dlt",
+                lookback_days=lookback_days,
+            )
 
     def gate(self, layer: Layer, interval: Interval, run_id: str) -> dict[str, Any]:
         return run_gate(self.lake, DOMAIN, layer, interval, run_id, self.home / "quality").summary()

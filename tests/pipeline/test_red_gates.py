@@ -81,3 +81,22 @@ def test_rollback_then_reproduce_is_byte_for_byte(flow: Flow) -> None:
     assert (newest.kind, newest.rolled_back_to) == ("rollback", first.release_id)
     assert newest.release_id == second.release_id + 1
     assert ledger.verify(flow.marts, flow.lake).entries == 3
+
+
+def test_a_day_that_failed_its_gate_is_not_published_by_the_next_run(flow: Flow) -> None:
+    published = flow.published_rows()
+    bad, following = Interval.of_days(FIRST + DAY, FIRST + 2 * DAY), Interval.of_days(FIRST + 2 * DAY, FIRST + 3 * DAY)
+    flow.ingest(bad)
+    flow.write(
+        "update bronze.nightscout_entries set sgv = 5000 "
+        f"where site = 'amber' and interval_date = date '{FIRST + DAY}' and record_id is not null"
+    )
+    with pytest.raises(GateError, match=f"set_aside.*interval_date={FIRST + DAY}"):
+        flow.gate(Layer.BRONZE, bad, "bad")
+    # The look-back would fetch the day again and mend it; take it away.
+    flow.ingest(following, lookback_days=0)
+    with pytest.raises(GateError, match=f"set_aside.*interval_date={FIRST + DAY}"):
+        flow.gate(Layer.BRONZE, following, "following")
+    assert flow.published_rows() == published
+    flow.run(FIRST + DAY, FIRST + 3 * DAY)
+    assert flow.published_rows() != published
