@@ -8,7 +8,7 @@ from airflow.sdk import Asset, CronDataIntervalTimetable
 
 from include.orchestration.alerts import on_failure
 from include.orchestration.retry import LakeRetryPolicy
-from include.orchestration.runs import RUN_PARAMS
+from include.orchestration.runs import RUN_PARAMS, replay_params
 
 # Before the first reading that anybody has; backfills go back to it.
 EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
@@ -20,6 +20,7 @@ class Tag(StrEnum):
     NIGHTSCOUT = "nightscout"
     DAILY = "daily"
     CERTIFIED = "certified"
+    REPLAY = "replay"
 
 
 def release_asset(domain: str) -> Asset:
@@ -32,15 +33,29 @@ def daily(domain: str, *, doc_md: str | None) -> dict[str, Any]:
 
     The timetable gives each run the UTC day before it as data interval; a run at a time, as a domain has one writer.
     """
-    return {
+    return _common(doc_md) | {
         "schedule": CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+        "tags": [Tag(domain).value, Tag.DAILY.value, Tag.CERTIFIED.value],
+        "params": RUN_PARAMS,
+    }
+
+
+def replay(domain: str, *, doc_md: str | None) -> dict[str, Any]:
+    """Arguments of `@dag` for judging a domain's quarantined rows again; only by hand."""
+    return _common(doc_md) | {
+        "schedule": None,
+        "tags": [Tag(domain).value, Tag.REPLAY.value, Tag.CERTIFIED.value],
+        "params": replay_params(domain),
+    }
+
+
+def _common(doc_md: str | None) -> dict[str, Any]:
+    return {
         "start_date": EARLIEST,
         "catchup": False,
         "max_active_runs": 1,
         "dagrun_timeout": timedelta(hours=12),
         "doc_md": doc_md,
-        "tags": [Tag(domain).value, Tag.DAILY.value, Tag.CERTIFIED.value],
-        "params": RUN_PARAMS,
         "default_args": {
             "owner": "data-platform",
             "retries": 2,

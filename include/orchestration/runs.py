@@ -5,6 +5,8 @@ from typing import Any
 from airflow.sdk import Param
 
 from include.interval import Interval
+from include.layers import Layer
+from include.quality.suites import suite
 
 RUN_PARAMS = {
     "interval_start": Param(
@@ -28,6 +30,36 @@ RUN_PARAMS = {
         description="Rebuild silver and gold from all of bronze rather than only the days that changed.",
     ),
 }
+
+
+def replay_params(domain: str) -> dict[str, Param]:
+    """The trigger form of a replay."""
+    tables = list(suite(domain, Layer.BRONZE).row_rules)
+    day = {"type": ["null", "string"], "format": "date"}
+    return {
+        "interval_start": Param(
+            None,
+            **day,
+            title="From (UTC day)",
+            description="First day to judge again. Leave both empty for all days on which rows are set aside.",
+        ),
+        "interval_end": Param(None, **day, title="To (UTC day, exclusive)", description="The day after the last one."),
+        "tables": Param(
+            None,
+            type=["null", "array"],
+            items={"type": "string", "enum": tables},
+            examples=tables,
+            title="Tables",
+            description="Bronze tables whose quarantined rows choose the days; by default all. Of a chosen day every "
+            "table is judged.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Only say, in the log of `replay_plan`, what would change.",
+        ),
+    }
 
 
 def run_interval(context: dict[str, Any]) -> Interval:

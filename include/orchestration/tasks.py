@@ -1,6 +1,7 @@
 """The steps of a domain's pipeline: ingest, gate, layer, release. A DAG file calls these and chains them."""
 
 import os
+from functools import partial
 from typing import Any
 
 from airflow.sdk import TaskGroup, task
@@ -11,6 +12,7 @@ from include.layers import Layer
 from include.orchestration.dags import release_asset
 from include.orchestration.pools import INGEST, TRANSFORM
 from include.orchestration.runs import run_interval
+from include.orchestration.turns import lake_in_turn
 
 
 def ingest(domain: str, streams: tuple[str, ...]) -> TaskGroupType:
@@ -25,11 +27,10 @@ def ingest(domain: str, streams: tuple[str, ...]) -> TaskGroupType:
 def _ingest_stream(domain: str, stream: str, **context: Any) -> dict[str, Any]:
     from importlib import import_module
 
-    from include import runtime
     from include.orchestration.connections import airflow_connection
 
+    lake = lake_in_turn(context, domain)
     source = import_module(f"include.sources.{domain}.run")
-    lake = runtime.lake(airflow_connection)
     return source.ingest_stream(lake, stream, run_interval(context), airflow_connection).as_dict()
 
 
@@ -42,13 +43,12 @@ def gate(domain: str, layer: Layer) -> Any:
 
 @task
 def _gate(domain: str, layer: str, **context: Any) -> dict[str, Any]:
-    from include import runtime
-    from include.orchestration.connections import airflow_connection
     from include.quality.gate import run_gate
     from include.settings import settings
 
+    lake = lake_in_turn(context, domain)
     result = run_gate(
-        runtime.lake(airflow_connection),
+        lake,
         domain,
         Layer(layer),
         run_interval(context),
@@ -87,7 +87,7 @@ def layer(domain: str, name: Layer) -> Any:
             emit_datasets=False,
         ),
         operator_args={
-            "interceptors": [_prepare_dbt],
+            "interceptors": [partial(_prepare_dbt, domain)],
             "full_refresh": "{{ params.full_refresh }}",
             "pool": TRANSFORM,
         },
@@ -98,17 +98,16 @@ def layer(domain: str, name: Layer) -> Any:
     return group
 
 
-def _prepare_dbt(context: Any, operator: Any) -> None:
+def _prepare_dbt(domain: str, context: Any, operator: Any) -> None:
     """Give dbt the lake and the parsed project when the task runs; set here, they show in no rendered template."""
     from cosmos.dbt import runner
     from dbt.cli.main import dbtRunner
 
-    from include import dbt_project, runtime
+    from include import dbt_project
     from include.lake.dbt_environment import dbt_environment
     from include.lake.passfile import use_passwords
-    from include.orchestration.connections import airflow_connection
 
-    lake = runtime.lake(airflow_connection)
+    lake = lake_in_turn(context, domain)
     use_passwords(lake.catalog)
     environment = {
         **dbt_environment(lake),
@@ -136,9 +135,10 @@ def _release(domain: str, **context: Any) -> Any:
     from include.release.certify import release as certify
     from include.release.code_version import code_version
 
+    lake = lake_in_turn(context, domain)
     gates = [context["ti"].xcom_pull(task_ids=each.gate) for each in Layer]
     certified = certify(
-        lake=runtime.lake(airflow_connection),
+        lake=lake,
         marts=runtime.marts(airflow_connection),
         models=dbt_project.marts(domain),
         domain=domain,

@@ -1,5 +1,6 @@
 """The main job as a newcomer runs it: one command, a stack of its own, the real scheduler."""
 
+import itertools
 import json
 import os
 import shutil
@@ -10,8 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -20,6 +22,7 @@ import pytest
 from include.settings import ROOT
 
 LAKE = Path(sys.executable).parent / "lake"
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,56 @@ class Stack:
 def stack() -> Iterator[Stack]:
     home = Path(tempfile.mkdtemp(prefix="lake-e2e-"))
     home.chmod(0o755)
+    dags = home / "dags"
+    dags.mkdir()
+    for file in (ROOT / "dags" / "nightscout_daily.py", Path(__file__).parent / "dags" / "after_release.py"):
+        (dags / file.name).symlink_to(file)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "LAKE_", "PG"))}
     ports = {"LAKE_PORT": str(_free_port()), "LAKE_DEMO_PORT": str(_free_port())}
-    made = Stack(home, {**kept, "LAKE_HOME": str(home), **ports})
+    made = Stack(home, {**kept, "LAKE_HOME": str(home), "AIRFLOW__CORE__DAGS_FOLDER": str(dags), **ports})
     yield made
     made.lake("down")
     shutil.rmtree(home, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Airflow:
+    client: httpx.Client
+
+    def runs(self, dag_id: str, **filters: str) -> list[dict[str, Any]]:
+        return self.client.get(f"/api/v2/dags/{dag_id}/dagRuns", params=filters).json()["dag_runs"]
+
+    def wait_for(self, dag_id: str, run_type: str, count: int, states: tuple[str, ...]) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + 400
+        while True:
+            found = self.runs(dag_id, run_type=run_type)
+            ended = [run for run in found if run["state"] in states]
+            if len(ended) >= count:
+                return ended
+            assert time.monotonic() < deadline, f"{count} {run_type} runs expected, found {found}"
+            time.sleep(1)
+
+    def interval(self, dag_id: str, run: dict[str, Any], task_id: str) -> tuple[date, date]:
+        """What the task returned of its interval."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/{task_id}/xcomEntries/return_value"
+        value = self.client.get(path).raise_for_status().json()["value"]
+        result = json.loads(value) if isinstance(value, str) else value
+        return date.fromisoformat(result["interval_start"][:10]), date.fromisoformat(result["interval_end"][:10])
+
+    def span(self, dag_id: str, run: dict[str, Any]) -> tuple[str, str]:
+        """When the run's last tries worked: the first start and the last end of a task."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances"
+        tasks = self.client.get(path, params={"limit": "100"}).raise_for_status().json()["task_instances"]
+        return min(task["start_date"] for task in tasks), max(task["end_date"] for task in tasks)
+
+
+@pytest.fixture(scope="module")
+def airflow(stack: Stack, first_demo: str) -> Iterator[Airflow]:
+    password = json.loads((stack.home / "keys.json").read_text())["admin"]
+    with httpx.Client(base_url=f"http://127.0.0.1:{stack.environment['LAKE_PORT']}", timeout=30) as client:
+        token = client.post("/auth/token", json={"username": "admin", "password": password}).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield Airflow(client)
 
 
 @pytest.fixture(scope="module")
@@ -86,29 +133,35 @@ def test_status_and_ledger_are_good_after_the_demo(stack: Stack, first_demo: str
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_scheduled_run_ingests_the_day_before(stack: Stack, first_demo: str) -> None:
-    port, password = stack.environment["LAKE_PORT"], json.loads((stack.home / "keys.json").read_text())["admin"]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        token = client.post("/auth/token", json={"username": "admin", "password": password}).json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
-        runs = "/api/v2/dags/nightscout_daily/dagRuns"
-        deadline = time.monotonic() + 120
-        while True:
-            scheduled = client.get(runs, params={"run_type": "scheduled"}).json()["dag_runs"]
-            if scheduled:
-                path = (
-                    f"{runs}/{scheduled[0]['dag_run_id']}/taskInstances/ingest.ingest_entries/xcomEntries/return_value"
-                )
-                answer = client.get(path)
-                if answer.is_success:
-                    break
-            assert time.monotonic() < deadline, "no scheduled run ingested anything"
-            time.sleep(1)
-    value = answer.json()["value"]
-    result = json.loads(value) if isinstance(value, str) else value
+def test_scheduled_run_has_the_day_before(airflow: Airflow, first_demo: str) -> None:
+    scheduled = airflow.wait_for("nightscout_daily", "scheduled", 1, ("success",))[0]
     today = datetime.now(UTC).date()
-    assert result["interval_start"][:10] == str(today - timedelta(days=1))
-    assert result["interval_end"][:10] == str(today)
+    assert airflow.interval("nightscout_daily", scheduled, "ingest.ingest_entries") == (today - DAY, today)
+
+
+def test_run_that_an_asset_triggers_has_the_interval_of_the_release(airflow: Airflow, first_demo: str) -> None:
+    triggered = airflow.wait_for("after_release", "asset_triggered", 1, ("success",))[-1]
+    today = datetime.now(UTC).date()
+    first, end = airflow.interval("after_release", triggered, "what_was_released")
+    assert (first, end) in {(today - 7 * DAY, today), (today - DAY, today)}  # the demo's release, or the daily run's
+
+
+@pytest.mark.timeout(500)
+def test_backfill_runs_take_turns(stack: Stack, airflow: Airflow, first_demo: str) -> None:
+    last = datetime.now(UTC).date() - 8 * DAY
+    wanted = "airflow backfill create --dag-id nightscout_daily --max-active-runs 2 --from-date {} --to-date {}"
+    command = f'. "{stack.home / "env"}" && {Path(sys.executable).parent}/' + wanted.format(last - DAY, last)
+    done = subprocess.run(
+        ["sh", "-c", command], env=stack.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = airflow.wait_for("nightscout_daily", "backfill", 2, ("success", "failed"))
+    assert [run["state"] for run in runs] == ["success", "success"]
+    intervals = {airflow.interval("nightscout_daily", run, "ingest.ingest_entries") for run in runs}
+    assert intervals == {(last - DAY, last), (last, last + DAY)}
+    spans = sorted(airflow.span("nightscout_daily", run) for run in airflow.runs("nightscout_daily"))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)), spans
+    assert stack.lake("verify").returncode == 0
 
 
 def test_no_secret_shows_in_any_log(stack: Stack, first_demo: str) -> None:
