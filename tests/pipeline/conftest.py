@@ -11,21 +11,22 @@ from include.local.postgres import LocalPostgres
 from tests.conftest import fresh_database
 from tests.pipeline.flow import Flow
 
-MakeFlow = Callable[[Iterable[NightscoutSite]], Flow]
+MakeFlow = Callable[..., Flow]
 
 
 @pytest.fixture
 def make_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path: Path) -> Iterator[MakeFlow]:
-    """`make_flow(sites)` serves sites over HTTP and gives a flow with a lake and marts of its own."""
+    """`make_flow(sites, storage=…)` serves sites over HTTP and gives a flow with a lake and marts of its own."""
     with ExitStack() as stack:
         made: list[Flow] = []
 
-        def make(sites: Iterable[NightscoutSite]) -> Flow:
+        def make(sites: Iterable[NightscoutSite], storage: Storage | None = None) -> Flow:
             home = tmp_path / f"flow{len(made)}"
             home.mkdir()
             catalog: Postgres = stack.enter_context(fresh_database(server, "lake"))
             marts: Postgres = stack.enter_context(fresh_database(server, "marts_publisher"))
-            lake = Lake(catalog, Storage(str(home / "lake")), extensions, home / "duckdb", memory_limit="2GB")
+            files = storage or Storage(str(home / "lake"))
+            lake = Lake(catalog, files, extensions, home / "duckdb", memory_limit="2GB")
             flow = Flow(lake, marts, home, stack.enter_context(serve(sites)))
             made.append(flow)
             return flow

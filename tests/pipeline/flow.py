@@ -17,7 +17,9 @@ from include.lake.attach import Lake, identifier
 from include.lake.dbt_environment import dbt_environment
 from include.layers import Layer
 from include.local.nightscout import SiteServer
+from include.quality import replay
 from include.quality.gate import run_gate
+from include.quality.suites import suite
 from include.release.certify import Release, release
 from include.sources.nightscout.pipeline import ingest
 from include.sources.nightscout.sites import Site, read_sites
@@ -68,6 +70,17 @@ class Flow:
         gates.append(self.gate(Layer.GOLD, interval, run_id))
         return self.release(interval, run_id, gates)
 
+    def replay(self, **chosen: Any) -> Release:
+        """What the replay DAG does."""
+        plan, run_id = replay.plan(self.lake, DOMAIN, **chosen), f"test__{next(self.runs)}"
+        resting = suite(DOMAIN, Layer.BRONZE).without_load()
+        gates = [self.gate(Layer.BRONZE, plan.interval, run_id, suite=resting)]
+        self.dbt(Layer.BRONZE, Layer.SILVER)
+        gates.append(self.gate(Layer.SILVER, plan.interval, run_id))
+        self.dbt(Layer.GOLD)
+        gates.append(self.gate(Layer.GOLD, plan.interval, run_id))
+        return self.release(plan.interval, run_id, gates)
+
     def ingest(self, interval: Interval, streams: Sequence[str] = tuple(STREAMS), lookback_days: int = 2) -> None:
         for stream in streams:
             ingest(
@@ -80,8 +93,8 @@ class Flow:
                 lookback_days=lookback_days,
             )
 
-    def gate(self, layer: Layer, interval: Interval, run_id: str) -> dict[str, Any]:
-        return run_gate(self.lake, DOMAIN, layer, interval, run_id, self.home / "quality").summary()
+    def gate(self, layer: Layer, interval: Interval, run_id: str, **options: Any) -> dict[str, Any]:
+        return run_gate(self.lake, DOMAIN, layer, interval, run_id, self.home / "quality", **options).summary()
 
     def dbt(self, *layers: Layer, full_refresh: bool = False) -> None:
         from dbt.cli.main import dbtRunner
