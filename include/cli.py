@@ -13,10 +13,12 @@ from rich.text import Text
 from include import settings as environment
 from include.errors import LakehouseError
 from include.interval import Interval
+from include.lake.cli import app as lake_app
 from include.release.cli import app as release_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", help=__doc__)
 app.add_typer(release_app)
+app.add_typer(lake_app)
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 SYMBOLS = {

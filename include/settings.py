@@ -36,6 +36,12 @@ class Settings(BaseSettings):
     nightscout_lookback_days: int = Field(
         default=2, ge=0, le=90, description="Days before the interval that are read again, for late uploads."
     )
+    snapshot_days: int = Field(
+        default=30, ge=1, description="Days that snapshots of the lake are kept; releases keep theirs longer."
+    )
+    release_days: int = Field(
+        default=365, ge=1, description="Days that releases stay reproducible; what readers are on always is."
+    )
 
     code_version: str | None = Field(
         default=None, description="Version that releases record, where there is no git checkout to ask (an image)."

@@ -8,6 +8,7 @@ import duckdb
 from include.connections import Postgres, Storage
 from include.errors import SetupError
 from include.lake.passfile import use_passwords
+from include.lake.writers import hold
 
 ALIAS = "dl"
 MAX_RETRY_COUNT = 100  # DuckLake's own 10 runs out when several writers commit at once
@@ -83,10 +84,15 @@ class Lake:
         Args:
             snapshot: read the lake as it was at this snapshot; implies read_only.
             read_only: refuse every write to the lake.
+
+        Raises:
+            BusyError: opened for writing while maintenance runs; see `include.lake.writers`.
         """
         self.temp_directory.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(":memory:", config=self.config())
         try:
+            if snapshot is None and not read_only:
+                hold(self, connection)
             self.prepare(connection, snapshot=snapshot, read_only=read_only)
         except BaseException:
             connection.close()

@@ -16,6 +16,7 @@ from include.connections import Postgres
 from include.dbt_project import Model
 from include.errors import ReleaseError
 from include.interval import Interval
+from include.lake import fsck
 from include.lake.attach import ALIAS, Lake, identifier, literal
 from include.layers import MARTS_SCHEMA, Layer
 from include.release import ledger
@@ -101,6 +102,8 @@ def release(
             if existing is not None:
                 return Release(existing, False, healed, _vanished(marts, last))
         require_snapshot(connection, snapshot_id)
+        progress("comparing the marts' files with the catalog")
+        _require_files(lake, models, snapshot_id)
         targets = [mart_of(connection, model, snapshot_id) for model in models]
         previous = _previous(marts)
         with transaction(connection, marts) as opened:
@@ -164,7 +167,7 @@ def republish(
 
 def repoint(connection: duckdb.DuckDBPyConnection, entry: Entry) -> tuple[str, ...]:
     """Bring the views of a domain up to its last entry, in one lake transaction; the marts whose view was set."""
-    pinned = _pins(connection)
+    pinned = pinned_views(connection)
     behind = [name for name in entry.marts if pinned.get(name) != (entry.snapshot_id, entry.release_id)]
     if not behind:
         return ()
@@ -196,7 +199,7 @@ def pinned_release(lake: Lake, domain: str) -> int | None:
 
 def pinned_snapshot(connection: duckdb.DuckDBPyConnection, domain: str) -> int | None:
     """The snapshot that readers of the lake's views see of a domain; None before its first release."""
-    pins = _pins(connection)
+    pins = pinned_views(connection)
     marks = _marks(connection)
     return max((pins[name][0] for name, mark in marks.items() if mark.get("domain") == domain), default=None)
 
@@ -251,6 +254,20 @@ def _released(marts: Postgres, domain: str, snapshot_id: int) -> Entry | None:
     return None
 
 
+def _require_files(lake: Lake, models: Sequence[Model], snapshot_id: int) -> None:
+    """Every file that the marts are read from is in storage, whole.
+
+    Raises:
+        ReleaseError: one is not.
+    """
+    report = fsck.check(lake, tables={f"{Layer.GOLD}.{model.name}" for model in models}, snapshot=snapshot_id)
+    if report.damage:
+        raise ReleaseError(
+            f"{len(report.damage)} files of snapshot {snapshot_id} are damaged, the first: {report.damage[0]}. Nothing "
+            "was published. Run `lake fsck --repair`, rebuild the marts that it names, and release again."
+        )
+
+
 def _publish(
     opened: Transaction,
     targets: Sequence[Mart],
@@ -279,7 +296,7 @@ def _vanished(marts: Postgres, entry: Entry) -> tuple[str, ...]:
     return tuple(sorted(known - entry.marts.keys()))
 
 
-def _pins(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int | None]]:
+def pinned_views(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int | None]]:
     """The snapshot and the release that each view shows."""
     marks = _marks(connection)
     pins = {}

@@ -1,0 +1,390 @@
+"""Does the storage hold what the catalog says? Damage by table and file, the last whole version, and the way back.
+
+The quick form lists the storage once and reads each Parquet file's footer: it finds files that are missing, cut or not
+Parquet. The deep form reads every byte: it compares each file with its sha256 as of the first deep check, and decodes a
+file that it sees for the first time.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from time import perf_counter
+from typing import Any
+
+import duckdb
+import psycopg
+
+from include.connections import Postgres
+from include.lake import catalog, locks
+from include.lake.attach import ALIAS, Lake, identifier, literal
+from include.lake.catalog import Catalog, File
+from include.lake.listing import Stored, footer_rows, open_storage, stored
+from include.lake.writers import maintaining
+from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
+
+# A writer puts files into storage before the catalog names them.
+YOUNG = timedelta(days=1)
+DEEP_BATCH_BYTES = 256 * 1024**2
+REBUILT = (Layer.SILVER.value, Layer.GOLD.value)
+
+_DIGESTS = """
+create schema if not exists lakehouse;
+create table if not exists lakehouse.file_digests (
+    path text primary key, sha256 text not null, seen_at timestamptz not null default now()
+)
+"""
+
+
+class Reach(StrEnum):
+    """Who reads a damaged file."""
+
+    CURRENT = "current"
+    RELEASE = "release"
+    HISTORY = "history"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One file that is not as the catalog says.
+
+    Attributes:
+        problem: what was found against what was expected.
+        reach: whether the table as it is now, only a retained release, or only older snapshots read it.
+        last_whole: the newest kept snapshot at which the whole table can be read; None if there is none.
+        releases: retained releases whose mart is read from it.
+    """
+
+    file: File
+    problem: str
+    reach: Reach
+    last_whole: int | None
+    releases: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        whole = (
+            f"last whole at snapshot {self.last_whole}" if self.last_whole is not None else "no whole version is kept"
+        )
+        return f"{self.file.name}: {self.file.path} {self.problem}; {whole}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. `unknown` are files that nothing names and that are no longer young."""
+
+    files: int
+    bytes: int
+    tables: int
+    damage: tuple[Damage, ...]
+    unknown: tuple[str, ...]
+    seconds: float
+    deep: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Nobody who reads a table as it is now, or a retained release, meets damage."""
+        return all(item.reach is Reach.HISTORY for item in self.damage)
+
+    @property
+    def current(self) -> list[Damage]:
+        return [item for item in self.damage if item.reach is Reach.CURRENT]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done to one table, and what is left to do. `days` are half open."""
+
+    table: str
+    done: str
+    next_step: str
+    days: tuple[date, date] | None = field(default=None)
+
+
+def check(
+    lake: Lake,
+    *,
+    marts: Postgres | None = None,
+    tables: Collection[str] | None = None,
+    snapshot: int | None = None,
+    deep: bool = False,
+    now: datetime | None = None,
+) -> Report:
+    """Compare catalog and storage. No cleanup runs meanwhile; writers may.
+
+    Args:
+        marts: the database of the ledger, to know which snapshots releases pin.
+        tables: look at these alone (`schema.table`); files that nobody knows are not looked for then.
+        snapshot: look at the files of this snapshot alone.
+        deep: read every byte; see above.
+        now: what the age of unknown files counts from.
+    """
+    started = perf_counter()
+    pins = _pins(marts) if marts else {}
+    with locks.no_cleanup(lake.catalog) as held, open_storage(lake) as connection:
+        known = catalog.read(lake)
+        wanted = [
+            file
+            for file in known.files
+            if (tables is None or file.name in tables)
+            and (file.seen_at(snapshot) if snapshot is not None else known.seen(file))
+        ]
+        folders = None if tables is None else sorted({_folder(lake, file) for file in wanted})
+        there = stored(lake, connection, folders)
+        problems = _problems(lake, connection, wanted, there)
+        if deep:
+            whole = [file for file in wanted if file.path not in problems]
+            problems |= _deep_problems(lake, connection, whole)
+        held.check()
+    unknown = () if tables is not None else _unknown(known, there, now or datetime.now(UTC))
+    return Report(
+        files=len(wanted),
+        bytes=sum(file.size for file in wanted),
+        tables=len({file.name for file in wanted}),
+        damage=_damage(known, wanted, problems, pins),
+        unknown=unknown,
+        seconds=perf_counter() - started,
+        deep=deep,
+    )
+
+
+def repair(lake: Lake, report: Report) -> list[Repair]:
+    """Make every damaged table readable again, each in one snapshot; empty if none is damaged as it is now.
+
+    A silver or gold table goes back to its last whole version, and forgets what it has read, so that its next build is
+    a full one. Of any other table, and where no whole version is left, the rows of the damaged files alone are lost:
+    going back would lose good loads with them. Older snapshots stay as they are: what read a lost file fails loudly.
+
+    Raises:
+        BusyError: somebody writes.
+    """
+    damaged: dict[str, list[Damage]] = {}
+    for item in report.current:
+        damaged.setdefault(item.file.name, []).append(item)
+    if not damaged:
+        return []
+    with maintaining(lake), lake.open() as connection:
+        # First what says how far the others have been read.
+        ordered = sorted(damaged, key=lambda name: (not name.startswith(f"{META_SCHEMA}."), name))
+        return [_repair(lake, connection, name, damaged[name]) for name in ordered]
+
+
+# --- looking ----------------------------------------------------------------------------------------------------
+
+
+def _problems(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, files: Iterable[File], there: Mapping[str, Stored]
+) -> dict[str, str]:
+    problems, sized = {}, {}
+    for file in files:
+        found = there.get(file.path)
+        if found is None:
+            problems[file.path] = "is missing"
+        elif found.size != file.size:
+            problems[file.path] = f"has {found.size:,} bytes, the catalog says {file.size:,}"
+        else:
+            sized[file.path] = file.rows
+    for path, rows in footer_rows(lake, connection, list(sized)).items():
+        if isinstance(rows, str):
+            problems[path] = f"cannot be read: {rows}"
+        elif rows != sized[path]:
+            problems[path] = f"holds {rows:,} rows, the catalog says {sized[path]:,}"
+    return problems
+
+
+def _deep_problems(lake: Lake, connection: duckdb.DuckDBPyConnection, files: list[File]) -> dict[str, str]:
+    beginning = len(catalog.root(lake))
+    with psycopg.connect(lake.catalog.conninfo()) as ledger:
+        ledger.execute(_DIGESTS)
+        known = dict(ledger.execute("select path, sha256 from lakehouse.file_digests").fetchall())
+        problems, new = {}, []
+        for batch in _batches(files):
+            query = "select filename, sha256(content) from read_blob(?)"
+            for path, digest in connection.execute(query, [[file.path for file in batch]]).fetchall():
+                before = known.get(path[beginning:])
+                if before is None:
+                    reason = _undecodable(connection, path)
+                    if reason:
+                        problems[path] = f"cannot be read: {reason}"
+                    else:
+                        new.append((path[beginning:], digest))
+                elif before != digest:
+                    problems[path] = (
+                        f"has other content than when it was first checked (sha256 {digest[:12]}, was {before[:12]})"
+                    )
+        with ledger.cursor() as cursor:
+            cursor.executemany("insert into lakehouse.file_digests (path, sha256) values (%s, %s)", new)
+            gone = list(known.keys() - {file.path[beginning:] for file in catalog.read(lake).files})
+            cursor.execute("delete from lakehouse.file_digests where path = any(%s)", [gone])
+    return problems
+
+
+def _batches(files: list[File]) -> Iterable[list[File]]:
+    # DuckDB holds the content of a batch in memory.
+    batch: list[File] = []
+    for file in files:
+        if batch and sum(each.size for each in batch) + file.size > DEEP_BATCH_BYTES:
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
+
+
+def _undecodable(connection: duckdb.DuckDBPyConnection, path: str) -> str | None:
+    try:
+        connection.execute(
+            f"select sum(hash(__row)::hugeint) from read_parquet({literal(path)}, hive_partitioning => false) as __row"
+        ).fetchone()
+    except duckdb.Error as error:
+        return str(error).strip().splitlines()[0]
+    return None
+
+
+def _damage(
+    known: Catalog, files: Iterable[File], problems: Mapping[str, str], pins: Mapping[str, Mapping[int, int]]
+) -> tuple[Damage, ...]:
+    bad = [file for file in files if file.path in problems]
+    whole = {
+        name: _last_whole(known, name, [file for file in bad if file.name == name]) for name in {f.name for f in bad}
+    }
+    found = []
+    for file in bad:
+        releases = sorted(release for snapshot, release in pins.get(file.name, {}).items() if file.seen_at(snapshot))
+        reach = Reach.CURRENT if file.seen_at(known.newest) else Reach.RELEASE if releases else Reach.HISTORY
+        found.append(Damage(file, problems[file.path], reach, whole[file.name], tuple(releases)))
+    return tuple(found)
+
+
+def _last_whole(known: Catalog, name: str, bad: list[File]) -> int | None:
+    for snapshot in sorted(known.snapshots, reverse=True):
+        if known.exists(name, snapshot) and not any(file.seen_at(snapshot) for file in bad):
+            return snapshot
+    return None
+
+
+def _unknown(known: Catalog, there: Mapping[str, Stored], now: datetime) -> tuple[str, ...]:
+    named = {file.path for file in known.files} | known.scheduled.keys()
+    return tuple(sorted(path for path, file in there.items() if path not in named and now - file.written_at > YOUNG))
+
+
+def _folder(lake: Lake, file: File) -> str:
+    """The folder of the file's table: below it lie its partitions."""
+    parts = file.path.removeprefix(catalog.root(lake)).split("/")
+    if file.path.startswith(catalog.root(lake)) and len(parts) > 2:
+        return f"{catalog.root(lake)}{parts[0]}/{parts[1]}"
+    return file.path.rpartition("/")[0]
+
+
+def _pins(marts: Postgres) -> dict[str, dict[int, int]]:
+    """By gold table, the snapshots that releases pin and the release of each."""
+    from include.release import ledger
+
+    found: dict[str, dict[int, int]] = {}
+    for entry in ledger.entries(marts):
+        for mart in entry.marts:
+            found.setdefault(f"{Layer.GOLD}.{mart}", {})[entry.snapshot_id] = entry.release_id
+    return found
+
+
+# --- mending ----------------------------------------------------------------------------------------------------
+
+
+def _repair(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, damage: list[Damage]) -> Repair:
+    schema, table = name.split(".", 1)
+    last_whole = damage[0].last_whole
+    days = _days(lake, damage) if schema == Layer.BRONZE else None
+    if schema in REBUILT and last_whole is not None:
+        target = f"{ALIAS}.{identifier(schema)}.{identifier(table)}"
+        connection.execute(f"create or replace table {target} as from {target} at (version => {last_whole})")
+        done = f"is back at snapshot {last_whole}"
+    else:
+        lost = _take_out(lake, damage)
+        done = f"is without the {lost:,} rows of {len(damage)} damaged files"
+    if schema in REBUILT:
+        _forget(connection, f"model = {literal(table)}")
+        return Repair(
+            name, done, f"rebuild it: `lake dbt build --full-refresh --select {table}+`, or a run with full refresh"
+        )
+    if schema == QUARANTINE_SCHEMA:
+        _forget(connection, f"model = 'gate_bronze' and source_table = {literal(table)}")
+        return Repair(name, done, "the next gate_bronze judges all of the table again")
+    if schema == META_SCHEMA:
+        return Repair(name, done, "the next build reads again what it no longer remembers to have read")
+    if days:
+        domain = table.split("_", 1)[0]
+        return Repair(name, done, f"ingest again: `lake run {domain} --from {days[0]} --to {days[1]}`", days)
+    return Repair(name, done, "load it again from its source")
+
+
+def _take_out(lake: Lake, damage: list[Damage]) -> int:
+    """End the damaged files in a new snapshot, as DuckLake does when every row of a file is deleted.
+
+    No DuckLake statement can: each would read the file first. Returns the rows that go.
+    """
+    table_id = damage[0].file.table_id
+    ids = sorted({item.file.data_file_id for item in damage})
+    with catalog.metadata(lake) as opened:
+        opened.execute("lock table {ducklake}.ducklake_snapshot in exclusive mode")
+        ((snapshot,),) = opened.execute(
+            "insert into {ducklake}.ducklake_snapshot "
+            "select snapshot_id + 1, now(), schema_version, next_catalog_id, next_file_id "
+            "from {ducklake}.ducklake_snapshot order by snapshot_id desc limit 1 returning snapshot_id"
+        )
+        opened.execute(
+            "insert into {ducklake}.ducklake_snapshot_changes (snapshot_id, changes_made, author, commit_message) "
+            "values (%(snapshot)s, %(changes)s, 'lake fsck', %(message)s)",
+            snapshot=snapshot,
+            changes=f"deleted_from_table:{table_id}",
+            message=f"{len(ids)} damaged files taken out of {damage[0].file.name}",
+        )
+        rows = opened.execute(
+            "update {ducklake}.ducklake_data_file set end_snapshot = %(snapshot)s "
+            "where data_file_id = any(%(ids)s) and end_snapshot is null returning record_count",
+            snapshot=snapshot,
+            ids=ids,
+        )
+        deleted = opened.execute(
+            "update {ducklake}.ducklake_delete_file set end_snapshot = %(snapshot)s "
+            "where data_file_id = any(%(ids)s) and end_snapshot is null returning delete_count",
+            snapshot=snapshot,
+            ids=ids,
+        )
+        inlined = f"ducklake_inlined_delete_{table_id}"
+        if opened.execute(
+            "select 1 from information_schema.tables where table_schema = %(schema)s and table_name = %(inlined)s",
+            schema=lake.metadata_schema,
+            inlined=inlined,
+        ):
+            deleted += opened.execute(
+                f"delete from {{ducklake}}.{inlined} where file_id = any(%(ids)s) returning 1", ids=ids
+            )
+    return sum(row[0] for row in rows) - sum(row[0] for row in deleted)
+
+
+def _forget(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
+    """Remove watermarks, so that everything is read again."""
+    for table in ("watermarks", "quarantine_applied"):
+        if connection.execute(
+            "select 1 from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?",
+            [ALIAS, META_SCHEMA, table],
+        ).fetchone():
+            connection.execute(f"delete from {ALIAS}.{META_SCHEMA}.{table} where {condition}")
+
+
+def _days(lake: Lake, damage: list[Damage]) -> tuple[date, date] | None:
+    """The days of the rows in the damaged files, by the catalog's statistics; None if it has none."""
+    ids = [item.file.data_file_id for item in damage]
+    with catalog.metadata(lake) as opened:
+        ((first, last),) = opened.execute(
+            "select min(min_value), max(max_value) from {ducklake}.ducklake_file_column_stats s "
+            "where data_file_id = any(%(ids)s) and exists (select from {ducklake}.ducklake_column c "
+            "where c.table_id = s.table_id and c.column_id = s.column_id and c.column_name = 'interval_date')",
+            ids=ids,
+        )
+    if first is None:
+        return None
+    return date.fromisoformat(first), date.fromisoformat(last) + timedelta(days=1)

@@ -1,0 +1,135 @@
+"""Maintenance never beside writers: an advisory lock in the catalog's database, which writers share.
+
+Whoever opens the lake for writing holds its share for as long as the connection lives, so no writer can forget it. dbt
+opens the lake by itself: whoever starts it calls `hold`. A killed process gives its lock up with its connection.
+"""
+
+import os
+import threading
+import weakref
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.errors import LakehouseError
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from include.lake.attach import Lake
+
+# Any number will do as long as every version of this code uses the same; the second half is the catalog's schema.
+_LOCK = 520_531_104
+WRITER_SECONDS = 1800
+# A waiting maintenance makes writers that come later wait behind it, so it must not wait for long.
+MAINTENANCE_SECONDS = 600
+
+
+class BusyError(LakehouseError):
+    """Writers and maintenance met; later it works."""
+
+    retryable = True
+
+
+@dataclass
+class _Session:
+    """This process's lock on one lake. Shared by all that it writes: a second request could wait for itself."""
+
+    connection: "psycopg.Connection"
+    alone: bool
+    holders: int = 1
+
+
+@dataclass
+class _Process:
+    pid: int = field(default_factory=os.getpid)
+    sessions: dict[tuple[str, str], _Session] = field(default_factory=dict)
+
+
+_mutex = threading.RLock()
+_process = _Process()
+
+
+def hold(lake: "Lake", holder: object) -> None:
+    """Hold the writer's share for as long as `holder` lives; inside `maintaining` of this process, be part of it.
+
+    Raises:
+        BusyError: maintenance has been running for longer than half an hour.
+    """
+    key = _key(lake)
+    with _mutex:
+        session = _sessions().get(key)
+        if session is None:
+            _sessions()[key] = _Session(_lock(lake, "_shared", WRITER_SECONDS), alone=False)
+        else:
+            session.holders += 1
+    weakref.finalize(holder, _release, key, os.getpid())
+
+
+@contextmanager
+def maintaining(lake: "Lake", seconds: int = MAINTENANCE_SECONDS) -> Iterator[None]:
+    """Be alone with the lake; no other process opens it for writing until this ends.
+
+    Raises:
+        BusyError: somebody has been writing for longer than `seconds`, this process among them.
+    """
+    key = _key(lake)
+    with _mutex:
+        if key in _sessions():
+            raise BusyError("This process writes the lake itself; close its connections before maintenance.")
+        session = _sessions()[key] = _Session(_lock(lake, "", seconds), alone=True)
+    try:
+        yield
+        session.connection.execute("select 1")  # a lost connection was a lost lock
+    finally:
+        _release(key, os.getpid())
+
+
+def _lock(lake: "Lake", kind: str, seconds: int) -> "psycopg.Connection":
+    import psycopg
+
+    from include.lake.passfile import use_passwords
+
+    use_passwords(lake.catalog)
+    connection = psycopg.connect(lake.catalog.conninfo(), autocommit=True)
+    try:
+        # Nothing happens on this connection for as long as the lock is held.
+        connection.execute(f"set lock_timeout = '{seconds}s'; set idle_session_timeout = 0; set statement_timeout = 0")
+        number = zlib.crc32(lake.metadata_schema.encode()) - 2**31
+        connection.execute(f"select pg_advisory_lock{kind}({_LOCK}, {number})")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            who, other = ("A writer", "maintenance") if kind else ("Maintenance", "writers")
+            raise BusyError(
+                f"{who} of the lake waited {seconds} s for {other} to end; nothing was changed. Try again later: "
+                "Airflow's running tasks, and `select * from pg_locks where locktype = 'advisory'`, show who it is."
+            ) from None
+        raise
+    return connection
+
+
+def _release(key: tuple[str, str], pid: int) -> None:
+    if pid != os.getpid():  # a fork inherits the finalizer, not the lock
+        return
+    with _mutex:
+        session = _sessions().get(key)
+        if session is None:
+            return
+        session.holders -= 1
+        if not session.holders:
+            del _sessions()[key]
+            session.connection.close()
+
+
+def _sessions() -> dict[tuple[str, str], _Session]:
+    global _process
+    if _process.pid != os.getpid():
+        _process = _Process()
+    return _process.sessions
+
+
+def _key(lake: "Lake") -> tuple[str, str]:
+    return lake.catalog.conninfo(), lake.metadata_schema
