@@ -69,6 +69,17 @@ def hold(lake: "Lake", holder: object) -> None:
 
 
 @contextmanager
+def writing(lake: "Lake") -> Iterator[None]:
+    """Hold the writer's share for a program that is started here and opens the lake by itself."""
+
+    class Holder: ...
+
+    holder = Holder()
+    hold(lake, holder)
+    yield
+
+
+@contextmanager
 def maintaining(lake: "Lake", seconds: int = MAINTENANCE_SECONDS) -> Iterator[None]:
     """Be alone with the lake; no other process opens it for writing until this ends.
 

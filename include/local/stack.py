@@ -165,12 +165,14 @@ def run_dbt(arguments: list[str]) -> int:
     from include.dbt_project import PROJECT_DIR
     from include.lake.dbt_environment import dbt_environment
     from include.lake.passfile import use_passwords
+    from include.lake.writers import writing
 
     lake = runtime.lake()
     use_passwords(lake.catalog)
     variables = {**os.environ, **dbt_environment(lake)}
     command = [_bin("dbt"), *arguments, "--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
-    return subprocess.run(command, env=variables, cwd=PROJECT_DIR, check=False).returncode
+    with writing(lake):
+        return subprocess.run(command, env=variables, cwd=PROJECT_DIR, check=False).returncode
 
 
 # --- PostgreSQL, environment, databases -------------------------------------------------------------------------

@@ -106,9 +106,11 @@ def _prepare_dbt(domain: str, context: Any, operator: Any) -> None:
     from include import dbt_project
     from include.lake.dbt_environment import dbt_environment
     from include.lake.passfile import use_passwords
+    from include.lake.writers import hold
 
     lake = lake_in_turn(context, domain)
     use_passwords(lake.catalog)
+    hold(lake, operator)  # for as long as this task's process lives: dbt opens the lake by itself
     environment = {
         **dbt_environment(lake),
         "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",  # those ran in `make test`
