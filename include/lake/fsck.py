@@ -16,6 +16,7 @@ import duckdb
 import psycopg
 
 from include.connections import Postgres
+from include.errors import LakehouseError
 from include.lake import catalog, locks
 from include.lake.attach import ALIAS, Lake, identifier, literal
 from include.lake.catalog import Catalog, File
@@ -42,6 +43,10 @@ class Reach(StrEnum):
     CURRENT = "current"
     RELEASE = "release"
     HISTORY = "history"
+
+
+class DamageError(LakehouseError):
+    """Tables cannot be read whole."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,17 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"ok": self.ok, **asdict(self)}
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-serialisable and short, for an XCom."""
+        return {
+            "files": self.files,
+            "bytes": self.bytes,
+            "tables": self.tables,
+            "damage": [str(item) for item in self.damage],
+            "unknown": len(self.unknown),
+            "seconds": round(self.seconds, 3),
+        }
 
 
 @dataclass(frozen=True)
@@ -149,6 +165,19 @@ def check(
         seconds=perf_counter() - started,
         deep=deep,
     )
+
+
+def require_whole(report: Report) -> None:
+    """Refuse to go on where a table, as it is now, is damaged.
+
+    Raises:
+        DamageError: one is; it names each file.
+    """
+    if report.current:
+        found = "\n".join(f"- {item}" for item in report.current)
+        raise DamageError(
+            f"{len(report.current)} files are damaged; `lake fsck --repair` makes their tables readable again.\n{found}"
+        )
 
 
 def repair(lake: Lake, report: Report) -> list[Repair]:

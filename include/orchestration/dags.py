@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from airflow.sdk import Asset, CronDataIntervalTimetable
+from airflow.sdk import Asset, CronDataIntervalTimetable, CronTriggerTimetable
 
 from include.orchestration.alerts import on_failure
+from include.orchestration.maintenance import MAINTENANCE_PARAMS
 from include.orchestration.retry import LakeRetryPolicy
 from include.orchestration.runs import RUN_PARAMS, replay_params
 
@@ -21,6 +22,7 @@ class Tag(StrEnum):
     DAILY = "daily"
     CERTIFIED = "certified"
     REPLAY = "replay"
+    MAINTENANCE = "maintenance"
 
 
 def release_asset(domain: str) -> Asset:
@@ -46,6 +48,15 @@ def replay(domain: str, *, doc_md: str | None) -> dict[str, Any]:
         "schedule": None,
         "tags": [Tag(domain).value, Tag.REPLAY.value, Tag.CERTIFIED.value],
         "params": replay_params(domain),
+    }
+
+
+def weekly(*, doc_md: str | None) -> dict[str, Any]:
+    """Arguments of `@dag` for the lake's upkeep: Sundays at 03:30 UTC, after the daily runs."""
+    return _common(doc_md) | {
+        "schedule": CronTriggerTimetable("30 3 * * 0", timezone="UTC"),
+        "tags": [Tag.MAINTENANCE.value],
+        "params": MAINTENANCE_PARAMS,
     }
 
 
