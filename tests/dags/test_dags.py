@@ -12,7 +12,8 @@ from include.settings import ROOT
 
 DAGS = ROOT / "dags"
 HEAVY = ("dlt", "duckdb", "great_expectations", "pyarrow", "pandas", "dbt", "psycopg")
-EXPECTED = {"nightscout_daily"}
+PIPELINES = {"nightscout_daily"}
+EXPECTED = {*PIPELINES, "lake_maintenance"}
 
 PROBE = """
 import importlib.util, json, sys, time
@@ -68,7 +69,7 @@ def test_every_writer_of_the_lake_runs_in_a_pool(bag) -> None:
         for task in dag.tasks:
             if task.task_id.startswith("ingest."):
                 assert task.pool == INGEST
-            elif task.task_id in ("gate_bronze", "release") or "." in task.task_id:
+            elif task.task_id in ("gate_bronze", "release") or "." in task.task_id or dag.dag_id == "lake_maintenance":
                 assert task.pool == TRANSFORM, task.task_id
             assert task.pool in {*POOLS, "default_pool"}
 
@@ -87,6 +88,13 @@ def test_gates_stand_between_the_layers(bag) -> None:
     assert all("gate_silver" in upstream(task) for task in layers["gold"])
     assert layers["gold"] <= upstream("gate_gold")
     assert "gate_gold" in upstream("release")
+
+
+def test_maintenance_takes_every_step_in_order_between_two_checks(bag) -> None:
+    from include.lake.maintenance import Step
+
+    tasks = [task.task_id for task in bag.dags["lake_maintenance"].topological_sort()]
+    assert tasks == ["check_before", *(step.value for step in Step), "check_after"]
 
 
 @pytest.mark.parametrize("file", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
