@@ -251,9 +251,14 @@ def last(marts: Postgres, domain: str) -> Entry | None:
 def read(marts: Postgres) -> list[dict[str, Any]]:
     """The ledger's rows as they are stored, oldest first, for `verify_chain` and `export`."""
     with _connect(marts) as connection:
-        if connection.execute("select to_regclass('ledger.releases')").fetchone() == (None,):
-            return []
-        return [json.loads(row[0]) for row in connection.execute(_ALL)]
+        return read_from(connection)
+
+
+def read_from(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """The same, as an open connection sees it."""
+    if connection.execute("select to_regclass('ledger.releases')").fetchone() == (None,):
+        return []
+    return [json.loads(row[0]) for row in connection.execute(_ALL)]
 
 
 def pinned_snapshots(marts: Postgres, since: datetime | None = None) -> set[int]:
@@ -271,9 +276,13 @@ def pinned_snapshots(marts: Postgres, since: datetime | None = None) -> set[int]
 
 def export(marts: Postgres, path: Path) -> int:
     """Write the ledger as JSON lines, oldest first; returns how many."""
-    lines = [canonical(raw) for raw in read(marts)]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return len(lines)
+    return write_file(read(marts), path)
+
+
+def write_file(chain: Sequence[Mapping[str, Any]], path: Path) -> int:
+    """Write entries, as `read` gives them, to a file that `read_file` reads; returns how many."""
+    path.write_text("".join(f"{canonical(raw)}\n" for raw in chain), encoding="utf-8")
+    return len(chain)
 
 
 def read_file(path: Path) -> list[dict[str, Any]]:
