@@ -1,7 +1,7 @@
 # `make help` lists the targets. Needs Python 3.11 to 3.13 and make; everything else is set up by them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up down setup test lint format lock manifest clean
+.PHONY: help demo up down setup test lint format docs lock manifest clean
 
 UV := 0.13.8
 
@@ -34,6 +34,9 @@ lint: .venv/installed-dev ## Style of Python and SQL
 format: .venv/installed-dev ## Mend style
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+
+docs: .venv/installed manifest ## Write docs/dags.md and docs/models.md anew
+	@AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR AIRFLOW_HOME=.lakehouse/airflow .venv/bin/python -m include.orchestration.catalogue
 
 lock: .venv/installed ## Resolve requirements.txt and requirements-dev.txt into their locks
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.txt --output-file requirements.lock
