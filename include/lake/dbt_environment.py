@@ -1,5 +1,6 @@
 """What dbt/profiles.yml reads, so that dbt opens the same lake as everybody else."""
 
+import os
 from pathlib import Path
 
 from include.connections import Postgres, Storage
@@ -31,6 +32,7 @@ def _variables(lake: Lake) -> dict[str, str]:
         "LAKE_DBT_EXTENSIONS": str(lake.extensions),
         "LAKE_DBT_TEMP": str(lake.temp_directory),
         "LAKE_DBT_MEMORY": lake.memory_limit,
+        "LAKE_DBT_THREADS": str(lake.threads or os.cpu_count() or 1),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
     if storage.is_s3:
@@ -42,5 +44,6 @@ def _variables(lake: Lake) -> dict[str, str]:
             "LAKE_DBT_S3_REGION": storage.region,
             "DBT_ENV_SECRET_S3_KEY_ID": storage.key_id or "",
             "DBT_ENV_SECRET_S3_SECRET": storage.secret or "",
+            "DBT_ENV_SECRET_S3_SESSION_TOKEN": storage.session_token or "",
         }
     return variables

@@ -73,19 +73,15 @@ class Airflow:
                     return run["dag_run_id"]
         return None
 
-    def trigger(self, dag_id: str, interval: Interval, *, full_refresh: bool = False) -> str:
-        """Start a run for an interval; returns its run id. The run goes before scheduled ones that wait."""
-        conf: dict[str, Any] = {
-            "interval_start": str(interval.start.date()),
-            "interval_end": str(interval.end.date()),
-            "full_refresh": full_refresh,
-        }
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Start a run with these parameters; returns its run id. The run goes before scheduled ones that wait."""
+        first, end = (str(day or "all") for day in _dates(conf))
         now = datetime.now(UTC)
         body = {
-            "dag_run_id": f"manual__{interval.start.date()}__{interval.end.date()}__{now:%Y%m%dT%H%M%S.%f}",
+            "dag_run_id": f"manual__{first}__{end}__{now:%Y%m%dT%H%M%S.%f}",
             "logical_date": None,
             "conf": conf,
-            "run_after": interval.start.isoformat(),
+            "run_after": (now if first == "all" else datetime.fromisoformat(first).replace(tzinfo=UTC)).isoformat(),
         }
         run = self._post(f"/api/v2/dags/{dag_id}/dagRuns", body)
         self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
@@ -125,12 +121,19 @@ class Airflow:
         return _error_text(lines[-1])
 
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
-        return self._json(self._client.get(path, params=params, headers={"Accept": "application/json"}))
+        return self._json("GET", path, params=params, headers={"Accept": "application/json"})
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._json(self._client.post(path, json=body))
+        return self._json("POST", path, json=body)
 
-    def _json(self, answer: httpx.Response) -> dict[str, Any]:
+    def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise LakehouseError(
+                f"Airflow at {self.url} stopped answering ({type(error).__name__}). What it runs goes on without this "
+                "command; give the command again to watch."
+            ) from error
         if answer.is_error:
             raise LakehouseError(
                 f"Airflow answered {answer.status_code} to {answer.request.url.path}: {answer.text[:300]}"

@@ -1,6 +1,7 @@
 """The dbt project as a whole: what it states of its models, where they land, and how it refuses."""
 
 import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,14 @@ def test_the_lake_can_lie_on_s3(s3_lake: Lake, dbt: Dbt) -> None:
 
     with s3_lake.open() as connection:
         assert connection.execute("select readings from gold.mrt_daily_glycaemia").fetchall() == [(288,)]
+
+
+def test_dbt_opens_the_lake_as_others_do(lake: Lake, dbt: Dbt) -> None:
+    create_bronze(lake)
+    as_others = replace(lake, threads=3, memory_limit="1GB")
+    with as_others.open() as connection:
+        settings = "current_setting('threads')::varchar || ' ' || current_setting('memory_limit')"
+        (expected,) = connection.execute(f"select {settings}").fetchone()
+    shown = "{% if execute %}{% set found = run_query(\"select " + settings + "\").rows[0][0] %}"
+    shown += "{{ exceptions.raise_compiler_error(found) if found != '" + expected + "' }}{% endif %} select 1 as one"
+    assert dbt(as_others, "show", "--inline", shown).success
