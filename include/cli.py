@@ -2,7 +2,7 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,12 +13,16 @@ from rich.text import Text
 from include import settings as environment
 from include.errors import LakehouseError
 from include.interval import Interval
+from include.lake.backup_cli import app as backup_app
 from include.lake.cli import app as lake_app
+from include.quality.cli import app as quality_app
 from include.release.cli import app as release_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", help=__doc__)
 app.add_typer(release_app)
+app.add_typer(quality_app)
 app.add_typer(lake_app)
+app.add_typer(backup_app)
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 SYMBOLS = {
@@ -151,20 +155,30 @@ def show_settings() -> None:
 
 
 def run_interval(domain: str, interval: Interval, *, full_refresh: bool = False) -> bool:
-    """Run through Airflow with progress, starting the stack if none answers; True if the run succeeded."""
+    """Run a domain's pipeline; see `run_dag`."""
+    days = {"interval_start": str(interval.start.date()), "interval_end": str(interval.end.date())}
+    console.print(f"[bold]{domain}[/] {interval} ({len(interval.days())} days)")
+    return run_dag(f"{domain}_daily", {**days, "full_refresh": full_refresh}, interval)
+
+
+def run_dag(dag_id: str, conf: dict[str, Any], interval: Interval | None = None) -> bool:
+    """Run through Airflow with progress, starting the stack if none answers; True if the run succeeded.
+
+    Args:
+        interval: watch the run of these days that is under way already, if there is one.
+    """
     from include.local import airflow_api, stack
 
     if not airflow_api.reachable(environment.connection("airflow_api")):
         _start(stack)
-    dag_id = f"{domain}_daily"
     with airflow_api.Airflow(environment.connection("airflow_api")) as airflow:
         airflow.wait_for_dag(dag_id)
-        run_id = airflow.unfinished_run(dag_id, interval)
+        run_id = airflow.unfinished_run(dag_id, interval) if interval else None
         if run_id:
             console.print(f"Run {run_id} of these days is under way; watching it.")
         else:
-            run_id = airflow.trigger(dag_id, interval, full_refresh=full_refresh)
-        console.print(f"[bold]{dag_id}[/] {interval} ({len(interval.days())} days), run {run_id}")
+            run_id = airflow.trigger(dag_id, conf)
+        console.print(f"[bold]{dag_id}[/], run {run_id}")
         state, tasks = "queued", []
         with Live(console=console, refresh_per_second=4, transient=True) as live:
             for state, tasks in airflow.watch(dag_id, run_id):

@@ -74,12 +74,12 @@ class Interval:
                 f"interval_start is {first!r} and interval_end is {end!r}; give both (the end is exclusive) or neither."
             )
         if first and end:
-            return cls.of_days(_date("interval_start", first), _date("interval_end", end))
+            return cls.of_days(day_of("interval_start", first), day_of("interval_end", end))
         released = [extra for extra in assets if extra.get("interval_start") and extra.get("interval_end")]
         if released:
             return cls.of_days(
-                min(_date("interval_start", extra["interval_start"]) for extra in released),
-                max(_date("interval_end", extra["interval_end"]) for extra in released),
+                min(day_of("interval_start", extra["interval_start"]) for extra in released),
+                max(day_of("interval_end", extra["interval_end"]) for extra in released),
             )
         if data_interval is not None and data_interval[0] < data_interval[1]:
             return cls(data_interval[0].astimezone(UTC), data_interval[1].astimezone(UTC))
@@ -101,7 +101,8 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(0), tzinfo=UTC)
 
 
-def _date(name: str, value: Any) -> date:
+def day_of(name: str, value: Any) -> date:
+    """The day that a parameter called `name` holds, as text or a date."""
     try:
         return date.fromisoformat(str(value)[:10])
     except ValueError:

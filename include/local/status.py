@@ -63,16 +63,14 @@ def _certified(domain: str) -> list[State]:
     from include.release import certify, ledger
 
     try:
-        last = ledger.last(runtime.marts(), domain)
+        entries = ledger.entries(runtime.marts(), domain)
     except (LakehouseError, psycopg.Error) as error:
         return [State(f"{domain} release", None, _first_line(error))]
-    if last is None:
+    if not entries:
         return [State(f"{domain} release", False, "none yet; `make demo` or `lake run` makes one")]
-    behind = datetime.now(UTC) - last.interval_end
-    detail = (
-        f"release {last.release_id} up to {last.interval_end:%Y-%m-%d}, certified {last.released_at:%Y-%m-%d %H:%M} UTC"
-    )
-    states = [State(f"{domain} release", behind < LATE, detail)]
+    last, until = entries[-1], covered_until(entries)
+    detail = f"release {last.release_id} up to {until:%Y-%m-%d}, certified {last.released_at:%Y-%m-%d %H:%M} UTC"
+    states = [State(f"{domain} release", datetime.now(UTC) - until < LATE, detail)]
     try:
         pinned = certify.pinned_release(runtime.lake(), domain)
     except LakehouseError as error:

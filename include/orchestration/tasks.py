@@ -1,5 +1,6 @@
 """The steps of a domain's pipeline: ingest, gate, layer, release. A DAG file calls these and chains them."""
 
+import logging
 import os
 from functools import partial
 from typing import Any
@@ -8,11 +9,14 @@ from airflow.sdk import TaskGroup, task
 from airflow.sdk.definitions.taskgroup import TaskGroup as TaskGroupType
 
 from include.errors import SetupError
+from include.interval import Interval, day_of
 from include.layers import Layer
 from include.orchestration.dags import release_asset
 from include.orchestration.pools import INGEST, TRANSFORM
 from include.orchestration.runs import run_interval
 from include.orchestration.turns import lake_in_turn
+
+log = logging.getLogger(__name__)
 
 
 def ingest(domain: str, streams: tuple[str, ...]) -> TaskGroupType:
@@ -34,28 +38,76 @@ def _ingest_stream(domain: str, stream: str, **context: Any) -> dict[str, Any]:
     return source.ingest_stream(lake, stream, run_interval(context), airflow_connection).as_dict()
 
 
-def gate(domain: str, layer: Layer) -> Any:
-    """The checkpoint at the door of a layer; red stops the run and changes nothing that anybody reads."""
+def gate(domain: str, layer: Layer, replay: Any = None) -> Any:
+    """The checkpoint at the door of a layer; red stops the run and changes nothing that anybody reads.
+
+    Args:
+        replay: what `replay_plan` gave, in a run that loads nothing.
+    """
     pool = TRANSFORM if layer is Layer.BRONZE else None
     options = {"task_id": layer.gate, **({"pool": pool} if pool else {})}
-    return _gate.override(**options)(domain=domain, layer=layer.value)
+    return _gate.override(**options)(domain=domain, layer=layer.value, replay=replay)
 
 
 @task
-def _gate(domain: str, layer: str, **context: Any) -> dict[str, Any]:
+def _gate(domain: str, layer: str, replay: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
     from include.quality.gate import run_gate
+    from include.quality.suites import suite
     from include.settings import settings
 
     lake = lake_in_turn(context, domain)
+    checks = suite(domain, Layer(layer))
     result = run_gate(
         lake,
         domain,
         Layer(layer),
-        run_interval(context),
+        _interval(replay, context),
         context["dag_run"].run_id,
         settings().quality_dir,
+        suite=checks.without_load() if replay and layer == Layer.BRONZE else checks,
     )
     return result.summary()
+
+
+def _interval(replay: dict[str, Any] | None, context: dict[str, Any]) -> Interval:
+    from include.quality.replay import interval_of
+
+    return interval_of(replay) if replay else run_interval(context)
+
+
+@task
+def replay_plan(domain: str, **context: Any) -> dict[str, Any]:
+    """What the run's parameters choose to judge again, and what that would change; writes nothing."""
+    from include import runtime
+    from include.orchestration.connections import airflow_connection
+    from include.quality.replay import plan
+
+    params = context["params"]
+    first, end = params["interval_start"], params["interval_end"]
+    found = plan(
+        runtime.lake(airflow_connection) if params["dry_run"] else lake_in_turn(context, domain),
+        domain,
+        first=day_of("interval_start", first) if first else None,
+        end=day_of("interval_end", end) if end else None,
+        tables=params["tables"] or (),
+    )
+    for table in found.tables:
+        log.info(
+            "%s: %d records judged, %d are set aside, %d of them would pass; %d more would be set aside. Days: %s",
+            table.table,
+            table.records,
+            table.set_aside,
+            table.freed,
+            table.newly,
+            ", ".join(table.days) or "none",
+        )
+    return found.as_dict()
+
+
+@task.short_circuit
+def replay_is_due(plan: dict[str, Any], **context: Any) -> bool:
+    """False for a dry run, and where nothing is or was set aside: what follows is skipped."""
+    return plan["interval_start"] is not None and not context["params"]["dry_run"]
 
 
 def layer(domain: str, name: Layer) -> Any:
@@ -88,7 +140,7 @@ def layer(domain: str, name: Layer) -> Any:
         ),
         operator_args={
             "interceptors": [partial(_prepare_dbt, domain)],
-            "full_refresh": "{{ params.full_refresh }}",
+            "full_refresh": "{{ params.full_refresh | default(false) }}",
             "pool": TRANSFORM,
         },
         default_args={"retries": 2},
@@ -125,13 +177,13 @@ def _prepare_dbt(domain: str, context: Any, operator: Any) -> None:
     runner._get_cached_dbt_runner = lambda: dbtRunner(manifest=dbt_project.parsed())
 
 
-def release(domain: str) -> Any:
+def release(domain: str, replay: Any = None) -> Any:
     """Publish and certify what gate_gold has passed; updates the domain's asset."""
-    return _release.override(outlets=[release_asset(domain)])(domain=domain)
+    return _release.override(outlets=[release_asset(domain)])(domain=domain, replay=replay)
 
 
 @task(task_id="release", pool=TRANSFORM)
-def _release(domain: str, **context: Any) -> Any:
+def _release(domain: str, replay: dict[str, Any] | None = None, **context: Any) -> Any:
     from include import dbt_project, runtime
     from include.orchestration.connections import airflow_connection
     from include.release.certify import release as certify
@@ -144,7 +196,7 @@ def _release(domain: str, **context: Any) -> Any:
         marts=runtime.marts(airflow_connection),
         models=dbt_project.marts(domain),
         domain=domain,
-        interval=run_interval(context),
+        interval=_interval(replay, context),
         dag_run_id=context["dag_run"].run_id,
         snapshot_id=gates[-1]["snapshot_id"],
         gates=gates,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -129,6 +129,13 @@ class Check:
         return type(self.test).__name__.lower()
 
     @property
+    def asks_interval(self) -> bool:
+        """Whether it is about what a load must have brought for the interval, not about the days that landed."""
+        test = self.test
+        sql = " ".join(str(getattr(test, name, "")) for name in ("sql", "predicate", "where", "expression"))
+        return any(placeholder in sql for placeholder in ("{start}", "{end}", "{first_day}", "{end_day}"))
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """Every table that it needs."""
         return (self.table, *(self.test.reads if isinstance(self.test, Query) else ()))
@@ -175,6 +182,10 @@ class Suite:
             _unique((rule.name for rule in rules), f"row rules of {table}")
         if not 0 <= self.max_share < 1:
             raise SetupError(f"max_share of {self.domain} {self.layer} is {self.max_share}; expected 0 to below 1.")
+
+    def without_load(self) -> "Suite":
+        """For a run that loads nothing: the checks that do not ask what the interval's loads have brought."""
+        return replace(self, checks=tuple(check for check in self.checks if not check.asks_interval))
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -2,9 +2,12 @@
 
 Quarantine is a function of bronze and the rules: whatever the order of loads and gates, and however often they repeat,
 it ends with the same rows (but for run, snapshot and time of judgement).
+
+Beside them it keeps what no bronze table can hold: records that state no day. Their `interval_date` is null, and ingest
+brings them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,6 +21,7 @@ from include.quality.checks import RowRule, Scope, Suite
 from include.quality.suites import suite as suite_of
 
 MODEL = "gate_bronze"
+STATES_A_DAY = "states_a_day"
 
 _QUARANTINE_COLUMNS = (
     "site varchar, interval_date date, record_id varchar, load_seq bigint, rules varchar[], payload json, "
@@ -26,6 +30,11 @@ _QUARANTINE_COLUMNS = (
 _WATERMARK_COLUMNS = (
     "model varchar not null, source_table varchar not null, load_seq bigint not null, "
     "recorded_at timestamp with time zone not null"
+)
+# What dbt left out of its models; the dbt project creates it with the same columns.
+_APPLIED_COLUMNS = (
+    "model varchar not null, source_table varchar not null, site varchar not null, interval_date date not null, "
+    "fingerprint varchar not null, recorded_at timestamp with time zone not null"
 )
 
 
@@ -45,7 +54,7 @@ class SetAside:
 
 
 def ensure_tables(lake: Lake, domain: str) -> None:
-    """Create the quarantine tables and the watermarks of the domain, empty, where they are missing."""
+    """Create the domain's quarantine tables and the bookkeeping beside them, empty, where they are missing."""
     with lake.open() as connection:
         _ensure_tables(connection, suite_of(domain, Layer.BRONZE))
 
@@ -91,6 +100,49 @@ def judge(
         connection.execute("rollback")
         raise
     return judged
+
+
+def keep_undated(
+    connection: duckdb.DuckDBPyConnection, table: str, load_seq: int, records: Iterable[tuple[str, str, str]]
+) -> None:
+    """Keep what a load was answered and bronze cannot hold; forget what it had kept of records that have a day now.
+
+    Run and snapshot are those of the gate that comes next.
+
+    Args:
+        records: site, record id and the record as JSON.
+    """
+    kept, aside = list(records), f"quarantine.{identifier(table)}"
+    if not kept and not _keeps_undated(connection, table):
+        return
+    _ensure(connection, QUARANTINE_SCHEMA, {table: _QUARANTINE_COLUMNS})
+    connection.execute("begin")
+    try:
+        connection.execute(
+            f"delete from {aside} where interval_date is null and (site, record_id) in (select (site, record_id) "
+            f"from bronze.{identifier(table)} where load_seq = ? and record_id is not null)",
+            [load_seq],
+        )
+        for site, record_id, payload in kept:
+            connection.execute(
+                f"delete from {aside} where interval_date is null and site = ? and record_id = ?", [site, record_id]
+            )
+            connection.execute(
+                f"insert into {aside} (site, record_id, load_seq, rules, payload, quarantined_at) "
+                "values (?, ?, ?, ?, ?, now())",
+                [site, record_id, load_seq, [STATES_A_DAY], payload],
+            )
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
+
+
+def _keeps_undated(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    if not _exists(connection, QUARANTINE_SCHEMA, table):
+        return False
+    found = connection.execute(f"select 1 from quarantine.{identifier(table)} where interval_date is null limit 1")
+    return found.fetchone() is not None
 
 
 def broken_rules_sql(rules: tuple[RowRule, ...]) -> str:
@@ -175,6 +227,12 @@ def _judge(
 ) -> SetAside:
     name = identifier(table)
     judged = _judged(connection, table)
+    if _keeps_undated(connection, table):
+        connection.execute(
+            f"update quarantine.{name} set dag_run_id = ?, snapshot_id = (select max(snapshot_id) from dl.snapshots()) "
+            "where interval_date is null and dag_run_id is null",
+            [dag_run_id],
+        )
     connection.execute(
         f"create or replace temp table due_windows as "
         f"select distinct site, interval_date from bronze.{name} where load_seq > {judged} "
@@ -228,10 +286,13 @@ def _judged(connection: duckdb.DuckDBPyConnection, table: str) -> int:
 
 
 def _ensure_tables(connection: duckdb.DuckDBPyConnection, suite: Suite) -> None:
-    wanted = [(META_SCHEMA, "watermarks", _WATERMARK_COLUMNS)]
-    wanted += [(QUARANTINE_SCHEMA, table, _QUARANTINE_COLUMNS) for table in suite.row_rules]
+    _ensure(connection, META_SCHEMA, {"watermarks": _WATERMARK_COLUMNS, "quarantine_applied": _APPLIED_COLUMNS})
+    _ensure(connection, QUARANTINE_SCHEMA, dict.fromkeys(suite.row_rules, _QUARANTINE_COLUMNS))
+
+
+def _ensure(connection: duckdb.DuckDBPyConnection, schema: str, tables: Mapping[str, str]) -> None:
     # "if not exists" alone would commit a snapshot that changes nothing.
-    for schema, table, columns in wanted:
+    for table, columns in tables.items():
         if not _exists(connection, schema, table):
             connection.execute(f"create schema if not exists {schema}")
             connection.execute(f"create table if not exists {schema}.{identifier(table)} ({columns})")

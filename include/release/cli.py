@@ -14,7 +14,7 @@ app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 console = Console()
 
 
-def _in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
+def in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
     """What is no bug ends in one red sentence and exit status 1."""
 
     @functools.wraps(command)
@@ -40,7 +40,7 @@ def _fail(sentence: str) -> None:
 
 
 @app.command()
-@_in_one_sentence
+@in_one_sentence
 def releases(
     domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, whole entries.")] = False,
@@ -79,7 +79,7 @@ def releases(
 
 
 @app.command()
-@_in_one_sentence
+@in_one_sentence
 def rollback(
     release_id: Annotated[int, typer.Argument(help="The release to go back to, see `lake releases`.")],
     domain: Annotated[str | None, typer.Option(help="Refuse if the release is of another domain.")] = None,
@@ -127,7 +127,7 @@ def rollback(
 
 
 @app.command()
-@_in_one_sentence
+@in_one_sentence
 def reproduce(
     mart: Annotated[str, typer.Argument(help="Name of the mart.")],
     release: Annotated[int, typer.Option("--release", help="The release, see `lake releases`.")],
@@ -151,7 +151,7 @@ def reproduce(
 
 
 @app.command()
-@_in_one_sentence
+@in_one_sentence
 def verify(
     file: Annotated[
         Path | None, typer.Option(help="An exported ledger, verified without any server; see `lake export-ledger`.")
@@ -178,7 +178,7 @@ def verify(
 
 
 @app.command("export-ledger")
-@_in_one_sentence
+@in_one_sentence
 def export_ledger(file: Annotated[Path, typer.Argument(help="Where to write JSON lines.")]) -> None:
     """Write the ledger to a file that `lake verify --file` can check anywhere."""
     from include import runtime

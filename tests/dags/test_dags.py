@@ -12,8 +12,8 @@ from include.settings import ROOT
 
 DAGS = ROOT / "dags"
 HEAVY = ("dlt", "duckdb", "great_expectations", "pyarrow", "pandas", "dbt", "psycopg")
-PIPELINES = {"nightscout_daily"}
-EXPECTED = {*PIPELINES, "lake_maintenance"}
+PIPELINES = {"nightscout_daily", "nightscout_replay"}
+EXPECTED = {*PIPELINES, "lake_maintenance", "lake_backup", "lake_restore_drill"}
 
 PROBE = """
 import importlib.util, json, sys, time
@@ -74,15 +74,17 @@ def test_every_writer_of_the_lake_runs_in_a_pool(bag) -> None:
             assert task.pool in {*POOLS, "default_pool"}
 
 
-def test_gates_stand_between_the_layers(bag) -> None:
-    dag = bag.dags["nightscout_daily"]
+@pytest.mark.parametrize("dag_id", sorted(PIPELINES))
+def test_gates_stand_between_the_layers(bag, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
 
     def upstream(task_id: str) -> set[str]:
         return dag.get_task(task_id).get_flat_relative_ids(upstream=True)
 
     layers = {layer: {t for t in dag.task_ids if t.startswith(f"{layer}.")} for layer in ("bronze", "silver", "gold")}
     assert all(layers.values())
-    assert {t for t in dag.task_ids if t.startswith("ingest.")} <= upstream("gate_bronze")
+    first = {t for t in dag.task_ids if t.startswith("ingest.")} or {"replay_is_due"}
+    assert first <= upstream("gate_bronze")
     assert all("gate_bronze" in upstream(task) for task in layers["bronze"])
     assert layers["silver"] <= upstream("gate_silver")
     assert all("gate_silver" in upstream(task) for task in layers["gold"])

@@ -180,6 +180,7 @@
                 interval_date,
                 {{ set_hash("record_id || ' ' || cast(load_seq as varchar)") }} as fingerprint
             from {{ rebuild__relation('quarantine', table) }}
+            where interval_date is not null
             group by site, interval_date
             {%- endif %}
             {{ 'union all' if not loop.last }}

@@ -624,6 +624,15 @@ def _gold() -> Suite:
         ),
         rows(
             COVERAGE,
+            "landed_is_passed_plus_quarantined",
+            "landed_records = passed_records + quarantined_records",
+            why="A record that is neither passed nor quarantined has vanished on its way into the marts.",
+            set_to="passed_records = passed_records - 1",
+            show=("site", "reading_date", "landed_records", "passed_records", "quarantined_records"),
+            words="landed = passed + quarantined for each site and day",
+        ),
+        rows(
+            COVERAGE,
             "counts_are_plausible",
             "coverage_pct between 0 and 100 and longest_gap_minutes between 0 and 1440 and duplicate_readings >= 0 "
             "and late_readings between 0 and received_readings and (late_pct is null or late_pct between 0 and 100) "

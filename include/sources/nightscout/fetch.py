@@ -5,7 +5,8 @@ Which days are fetched and replaced:
 - with API v3, every day that a document written, edited or deleted in that same span belongs to (its event may be
   older than the look-back), and the day that bronze still has it on, if an edit moved it;
 - of the profile stream, the days of every document before the interval's end, and those that bronze has.
-A window is one site and one such day. A record goes into the window of its own UTC day, or nowhere.
+A window is one site and one such day. A record goes into the window of its own UTC day; one that states no day is kept
+apart, for quarantine.
 """
 
 import logging
@@ -35,8 +36,9 @@ class SiteAnswer:
     Attributes:
         windows: days that this load replaces, in order.
         touched: those among them that are neither in the interval nor in the look-back.
-        outside: records that belong to no window, and were left out.
+        outside: records of days that nobody asked for; they come when their day is asked for.
         fetched_at: when the site had answered all of it.
+        undated: records that state no day at all, so that no window can ever hold them.
     """
 
     site: Site
@@ -47,6 +49,7 @@ class SiteAnswer:
     records: int
     outside: int
     fetched_at: datetime
+    undated: tuple[Record, ...] = ()
 
 
 def fetch_site(
@@ -67,7 +70,8 @@ def fetch_site(
     client.connect()
     span = interval.widened(days_before=lookback_days)
     asked = set(span.days())
-    windows = asked | _changed_days(client, stream, span, days_in_bronze)
+    undated: list[Record] = []
+    windows = asked | _changed_days(client, stream, span, days_in_bronze, undated)
     pages: list[Page] = []
     count = outside = 0
 
@@ -81,6 +85,8 @@ def fetch_site(
             if day in days:
                 kept.append(record)
                 kept_days.append(day)
+            elif day is None:
+                undated.append(record)
             else:
                 moment = stream.event_time(record)
                 outside += moment is None or not lowest <= moment < highest
@@ -106,7 +112,7 @@ def fetch_site(
                 take(records, days, start - DAY_MS, end + DAY_MS)
     if outside:
         log.warning(
-            "Site %s answered %d records of %s outside of what was asked, or without a time; they were left out.",
+            "Site %s answered %d records of %s outside of what was asked; they were left out.",
             client.site.site,
             outside,
             stream.name,
@@ -120,6 +126,7 @@ def fetch_site(
         records=count,
         outside=outside,
         fetched_at=datetime.now(UTC),
+        undated=tuple(undated),
     )
 
 
@@ -134,11 +141,18 @@ def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
     return runs
 
 
-def _changed_days(client: SiteClient, stream: Stream, span: Interval, days_in_bronze: DaysInBronze | None) -> set[date]:
+def _changed_days(
+    client: SiteClient,
+    stream: Stream,
+    span: Interval,
+    days_in_bronze: DaysInBronze | None,
+    undated: list[Record],
+) -> set[date]:
     if client.api != V3:
         return set()
     changes = list(client.changes(stream, milliseconds(span.start), milliseconds(span.end)))
     days = {day for change in changes if (day := stream.day(change.record)) is not None}
+    undated += [change.record for change in changes if not change.deleted and stream.day(change.record) is None]
     if stream.movable and changes and days_in_bronze:
         days |= days_in_bronze(client.site.site, [change.record_id for change in changes])
     return days

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import orjson
 
 from include.connections import Connection
 from include.errors import LakehouseError, SourceError
 from include.interval import Interval
 from include.lake.attach import ALIAS, Lake
+from include.quality.quarantine import keep_undated
 from include.sources import dlt_runtime
 from include.sources.errors import AccessError, LoadError, SchemaError, SitesError
-from include.sources.nightscout.client import Patience, SiteClient
+from include.sources.nightscout.client import Patience, SiteClient, record_id
 from include.sources.nightscout.fetch import Progress, SiteAnswer, fetch_site
 from include.sources.nightscout.sites import Site
 from include.sources.nightscout.streams import Stream
@@ -38,7 +40,8 @@ class SiteLoad:
         windows: UTC days that were replaced.
         records: records in them.
         touched: days among them that only v3's history, or an earlier document, led to.
-        outside: records that the site answered and that belong to no window.
+        outside: records that the site answered of days that nobody asked for.
+        undated: records that state no day; they are in quarantine.
     """
 
     site: str
@@ -47,6 +50,7 @@ class SiteLoad:
     records: int
     touched: tuple[str, ...]
     outside: int
+    undated: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def ingest(
             load_seq = before.load_seq + 1
             load_id = _load(lake, connection, stream, answers, interval, load_seq, before, folder)
             snapshot_id = _check(connection, stream, answers, load_seq)
+            keep_undated(connection, stream.table, load_seq, _undated(answers))
     result = IngestResult(
         stream=stream.name,
         table=stream.table,
@@ -258,6 +263,12 @@ def _check(connection: duckdb.DuckDBPyConnection, stream: Stream, answers: Seque
     return snapshot[0]
 
 
+def _undated(answers: Sequence[SiteAnswer]) -> list[tuple[str, str, str]]:
+    # History names a record before a page holds it whole: the later one stays.
+    kept = {(answer.site.site, record_id(record)): record for answer in answers for record in answer.undated}
+    return [(site, identity, orjson.dumps(record).decode()) for (site, identity), record in kept.items()]
+
+
 @contextmanager
 def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.execute("begin")
@@ -280,6 +291,7 @@ def _site_load(answer: SiteAnswer) -> SiteLoad:
         records=answer.records,
         touched=tuple(day.isoformat() for day in answer.touched),
         outside=answer.outside,
+        undated=len(answer.undated),
     )
 
 

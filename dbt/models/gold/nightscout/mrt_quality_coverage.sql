@@ -33,12 +33,10 @@ entries as (
     select
         site,
         reading_date,
-        count(*) as sensor_records
+        count(*) as passed_records,
+        count(*) filter (where entry_type = 'sgv' and glucose_mg_dl is not null) as sensor_records
     from {{ ref('stg_nightscout__entries') }}
-    where
-        entry_type = 'sgv'
-        and glucose_mg_dl is not null
-        and {{ in_rebuild(plan, 'site', 'reading_date') }}
+    where {{ in_rebuild(plan, 'site', 'reading_date') }}
     group by site, reading_date
 
 ),
@@ -117,6 +115,7 @@ final as (
         {{ coverage_pct('coalesce(received.received_readings, 0)', slots_of_utc_day()) }} as coverage_pct,
         gaps.longest_gap_minutes,
         windows.window_records as landed_records,
+        coalesce(entries.passed_records, 0) as passed_records,
         windows.quarantined_records,
         coalesce(entries.sensor_records, 0) - coalesce(received.received_readings, 0) as duplicate_readings,
         coalesce(received.late_readings, 0) as late_readings,

@@ -199,6 +199,57 @@ def test_records_outside_of_what_was_asked_are_left_out_and_counted(served: Serv
     assert (result.records, result.sites[0].outside) == (1, 5)
 
 
+UNDATED = ({}, {"startDate": "yesterday"}, {"startDate": "1969-12-31T23:59:59Z"}, {"startDate": "2200-01-01T00:00:00Z"})
+
+
+@pytest.mark.parametrize("v3", [True, False])
+def test_record_without_a_day_is_quarantined_whole_until_its_source_states_one(served: Served, v3: bool) -> None:
+    site = NightscoutSite("amber", v3=v3)
+    keys = [site.add("profile", {"defaultProfile": "D", "store": {"D": {}}, **stated}) for stated in UNDATED]
+    site.add("profile", {"startDate": "2026-11-03T00:00:00Z", "defaultProfile": "D", "store": {"D": {}}})
+    world = served(site)
+    started = "select payload->>'startDate' from quarantine.nightscout_profile order by all nulls last"
+    for load_seq in (1, 2):  # again changes nothing
+        result = world.ingest(PROFILE)
+        assert (result.records, result.sites[0].undated, result.sites[0].outside) == (1, 4, 0)
+        assert [row[0] for row in world.rows(started)] == [*sorted(each["startDate"] for each in UNDATED[1:]), None]
+        assert world.rows(
+            "select distinct site, interval_date, load_seq, rules, payload->>'defaultProfile', dag_run_id "
+            "from quarantine.nightscout_profile"
+        ) == [("amber", None, load_seq, ["states_a_day"], "D", None)]
+    site.edit("profile", keys[1], {"startDate": "2026-11-02T00:00:00Z"})
+    result = world.ingest(PROFILE)
+    assert (result.records, result.sites[0].undated) == (2, 3)
+    assert len(world.rows(started)) == 3
+
+
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=lambda stream: stream.name)
+def test_every_record_of_every_page_is_in_bronze_or_quarantine_or_the_load_is_red(
+    served: Served, stream: Stream
+) -> None:
+    site = NightscoutSite("amber", v3=False)
+    field = stream.time_field
+    values = {"type": "sgv", "sgv": 100, "eventType": "Note", "defaultProfile": "D", "store": {"D": {}}, "device": "x"}
+    times: list[Any] = ["2026-11-03T01:00:00Z", "2026-11-03T23:59:59Z", None, "never", "1950-01-01T00:00:00Z"]
+    if field == "date":
+        times = [at("2026-11-03T01:00:00"), at("2026-11-03T23:59:59"), None, -5, 10**15]
+    for number, moment in enumerate(times):
+        for odd in ({}, {"newField": number}, {"nested": {"a": [number]}}, {"utcOffset": None}):
+            site.add(stream.v3_collection, {**values, field: moment, **odd})
+    site.fail(Fault("ignore_bounds", count=None, path=stream.v1_path))
+    world = served(site)
+    world.ingest(stream)
+    answered = {document["_id"] for document in site.documents(stream.v3_collection)}
+    bronze = {row[0] for row in world.rows(f"select record_id from bronze.{stream.table} where record_id is not null")}
+    aside = {row[0] for row in world.rows(f"select record_id from quarantine.{stream.table}")}
+    assert bronze | aside == answered
+    assert (len(bronze), len(aside)) == (8, 12)
+    site.add(stream.v3_collection, {**values, field: times[0], "newField": "text"})
+    with pytest.raises(SchemaError, match="newField"):
+        world.ingest(stream)
+    assert {row[0] for row in world.rows(f"select max(load_seq) from bronze.{stream.table}")} == {1}
+
+
 @pytest.mark.parametrize("v3", [True, False])
 def test_page_that_comes_twice_adds_no_rows(served: Served, v3: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     site = NightscoutSite("amber", v3=v3)
