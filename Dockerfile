@@ -39,7 +39,7 @@ ARG CODE_VERSION
 RUN [[ -n "${CODE_VERSION:-}" ]] \
     || { echo "CODE_VERSION is not set; run deploy/make-env and build with docker compose." >&2; exit 1; }
 # What is written at run time: mount volumes here. They take over owner and mode.
-RUN install --directory --owner=50000 --group=0 --mode=0770 /var/lib/lakehouse /var/log/airflow
+RUN install --directory --owner=50000 --group=0 --mode=0770 /var/backups/lakehouse /var/lib/lakehouse /var/log/airflow
 
 COPY --from=build --chown=root:root /opt/venv /opt/venv
 COPY --from=build --chown=root:root /opt/duckdb /opt/duckdb

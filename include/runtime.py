@@ -10,6 +10,7 @@ CATALOG = "lake_catalog"
 STORAGE = "lake_storage"
 MARTS = "marts"
 MARTS_READER = "marts_reader"
+BACKUP = "lake_backup"
 
 GetConnection = Callable[[str], Connection]
 
@@ -36,3 +37,8 @@ def marts(get: GetConnection = environment.connection) -> Postgres:
 def marts_reader(get: GetConnection = environment.connection) -> Postgres:
     """The same database, as the role that only reads."""
     return Postgres.of(get(MARTS_READER))
+
+
+def backups(get: GetConnection = environment.connection) -> Storage:
+    """Where backups are; not the lake's own storage."""
+    return Storage.of(get(BACKUP))

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     release_days: int = Field(
         default=365, ge=1, description="Days that releases stay reproducible; what readers are on always is."
     )
+    backup_keep: int = Field(
+        default=14, ge=1, description="Days whose last backup is kept; of the newest day every one is."
+    )
 
     code_version: str | None = Field(
         default=None, description="Version that releases record, where there is no git checkout to ask (an image)."

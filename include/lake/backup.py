@@ -19,12 +19,12 @@ from typing import Any
 
 import duckdb
 import psycopg
-from psycopg import sql
 
 from include.connections import Postgres, Storage
 from include.errors import LakehouseError
-from include.lake import database_dump, locks
+from include.lake import catalog, database_dump, locks
 from include.lake.attach import Lake
+from include.lake.catalog import Metadata
 from include.lake.files import Files, fetch, require_space
 from include.layers import MARTS_SCHEMA
 from include.release import ledger
@@ -239,8 +239,9 @@ def plan(lake: Lake, storage: Storage, *, keep: int) -> Plan:
     _require_another_place(lake.storage, storage)
     location = Location(storage, lake.temp_directory)
     with database_dump.reading(lake.catalog) as connection:
-        snapshot_id = _snapshots(connection, lake.metadata_schema)[-1]
-        wanted = _lake_files(connection, lake)
+        opened = Metadata(connection, lake)
+        snapshot_id = _snapshots(opened, lake)[-1]
+        wanted = _lake_files(opened, lake)
     new = _missing(wanted, location.copies())
     pruning = _pruning(location, keep, coming=(_id(datetime.now(UTC)), wanted))
     return Plan(snapshot_id, len(wanted), len(new), sum(new.values()), pruning)
@@ -303,16 +304,17 @@ def _one_moment(lake: Lake, marts: Postgres) -> Iterator[tuple[psycopg.Connectio
     with ExitStack() as stack:
         with ledger.lock(marts):
             published = stack.enter_context(database_dump.reading(marts))
-            catalog = stack.enter_context(database_dump.reading(lake.catalog))
-        yield catalog, published
+            opened = stack.enter_context(database_dump.reading(lake.catalog))
+        yield opened, published
 
 
 def _dump(lake: Lake, marts: Postgres, location: Location, code_version: str, progress: Progress) -> Manifest:
     """The databases' part of a backup, its files still without hashes."""
     now = _free_moment(location)
-    with _one_moment(lake, marts) as (catalog, published):
-        snapshots = _snapshots(catalog, lake.metadata_schema)
-        metadata = _metadata(catalog, lake.metadata_schema)
+    with _one_moment(lake, marts) as (connection, published):
+        opened = Metadata(connection, lake)
+        snapshots = _snapshots(opened, lake)
+        about = dict(opened.execute("select key, value from {ducklake}.ducklake_metadata where scope is null"))
         chain = ledger.read_from(published)
         kept = set(snapshots)
         manifest = Manifest(
@@ -320,7 +322,7 @@ def _dump(lake: Lake, marts: Postgres, location: Location, code_version: str, pr
             created_at=now.isoformat(),
             snapshot_id=snapshots[-1],
             metadata_schema=lake.metadata_schema,
-            data_path=metadata["data_path"],
+            data_path=about["data_path"],
             releases=[
                 {name: entry[name] for name in ("release_id", "kind", "domain", "snapshot_id")}
                 for entry in chain
@@ -331,14 +333,14 @@ def _dump(lake: Lake, marts: Postgres, location: Location, code_version: str, pr
             versions={
                 "code": code_version,
                 "duckdb": duckdb.__version__,
-                "ducklake": metadata["version"],
-                "postgres": str(catalog.info.server_version),
+                "ducklake": about["version"],
+                "postgres": str(connection.info.server_version),
             },
             dumps={},
-            files={path: Stored(size, "") for path, size in _lake_files(catalog, lake).items()},
+            files={path: Stored(size, "") for path, size in _lake_files(opened, lake).items()},
         )
         writers: dict[str, Callable[[Path], Any]] = {
-            CATALOG: lambda file: database_dump.dump(catalog, [lake.metadata_schema], file),
+            CATALOG: lambda file: database_dump.dump(connection, [lake.metadata_schema], file),
             MARTS: lambda file: database_dump.dump(published, [MARTS_SCHEMA, LEDGER_SCHEMA], file),
             LEDGER: lambda file: ledger.write_file(chain, file),
         }
@@ -358,56 +360,31 @@ def _put_new(files: Files, path: str, write: Callable[[Path], Any]) -> Stored:
     return stored
 
 
-def _snapshots(connection: psycopg.Connection, schema: str) -> list[int]:
-    query = sql.SQL("select snapshot_id from {} order by snapshot_id").format(
-        sql.Identifier(schema, "ducklake_snapshot")
-    )
+def _snapshots(opened: Metadata, lake: Lake) -> list[int]:
     try:
-        found = [row[0] for row in connection.execute(query)]
+        found = [row[0] for row in opened.execute("select snapshot_id from {ducklake}.ducklake_snapshot order by 1")]
     except psycopg.errors.UndefinedTable:
         found = []
     if not found:
         raise BackupError(
-            f"Schema {schema} of database {connection.info.dbname} holds no lake; look at connection lake_catalog and "
-            "LAKE_METADATA_SCHEMA."
+            f"Schema {lake.metadata_schema} of database {lake.catalog.database} holds no lake; look at connection "
+            "lake_catalog and LAKE_METADATA_SCHEMA."
         )
     return found
 
 
-def _metadata(connection: psycopg.Connection, schema: str) -> dict[str, str]:
-    query = sql.SQL("select key, value from {} where scope is null")
-    return dict(connection.execute(query.format(sql.Identifier(schema, "ducklake_metadata"))).fetchall())
-
-
-def _lake_files(connection: psycopg.Connection, lake: Lake) -> dict[str, int]:
-    """Size by path of every file that some snapshot needs; what is only scheduled for deletion is not among them.
+def _lake_files(opened: Metadata, lake: Lake) -> dict[str, int]:
+    """Size of every file that some snapshot needs, by its path in the storage.
 
     Raises:
         BackupError: one lies outside the lake's storage.
     """
-    names = ("ducklake_data_file", "ducklake_delete_file", "ducklake_table", "ducklake_schema")
-    query = sql.SQL(
-        """
-        select f.path_is_relative, t.path_is_relative, s.path_is_relative, s.path, t.path, f.path, f.file_size_bytes
-        from (select table_id, path, path_is_relative, file_size_bytes from {}
-              union all select table_id, path, path_is_relative, file_size_bytes from {}) f
-        join (select distinct on (table_id) * from {} order by table_id, begin_snapshot desc) t using (table_id)
-        join (select distinct on (schema_id) * from {} order by schema_id, begin_snapshot desc) s using (schema_id)
-        """
-    ).format(*(sql.Identifier(lake.metadata_schema, name) for name in names))
-    root = _metadata(connection, lake.metadata_schema)["data_path"].rstrip("/") + "/"
+    root = catalog.root(lake)
     found = {}
-    for in_table, in_schema, in_root, schema, table, path, size in connection.execute(query):
-        whole = path
-        if in_table:
-            whole = table + whole
-            if in_schema:
-                whole = schema + whole
-                if in_root:
-                    whole = root + whole
-        if not whole.startswith(root):
-            raise BackupError(f"The lake's file {whole} lies outside its storage {root}, which backups cover; move it.")
-        found[whole[len(root) :]] = size
+    for file in catalog.files(opened):
+        if not file.path.startswith(root):
+            raise BackupError(f"The lake's file {file.path} lies outside its storage {root}, which backups cover.")
+        found[file.path[len(root) :]] = file.size
     return found
 
 

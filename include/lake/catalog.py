@@ -166,10 +166,15 @@ def read(lake: Lake) -> Catalog:
         return Catalog(
             dict(snapshots),
             tuple(Table(*row, inlined.get(row[0], 0)) for row in opened.execute(_TABLES)),
-            tuple(File(*row) for row in opened.execute(_FILES)),
+            files(opened),
             dict(opened.execute(_SCHEDULED)),
             tuple(opened.execute(_LIVES)),
         )
+
+
+def files(opened: Metadata) -> tuple[File, ...]:
+    """Every file that some snapshot needs; what is only scheduled for deletion is not among them."""
+    return tuple(File(*row) for row in opened.execute(_FILES))
 
 
 def root(lake: Lake) -> str:

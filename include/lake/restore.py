@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ from include.lake.backup import (
     verify_stored,
 )
 from include.lake.files import Files, fetch, require_space
+from include.lake.writers import maintaining
 from include.layers import MARTS_SCHEMA
 from include.release import ledger
 from include.release.content_hash import ContentHash, content_hash, select_list
@@ -132,7 +133,7 @@ def restore(
     at: str = LATEST,
     *,
     overwrite: bool = False,
-    models: Sequence[Model] = (),
+    models_of: Callable[[str], Sequence[Model]] = lambda domain: (),
     code_version: str,
     progress: Progress = lambda what, done, of: None,
 ) -> Restored:
@@ -143,15 +144,16 @@ def restore(
 
     Args:
         overwrite: a lake or marts that hold something may be lost.
-        models: for the descriptions of columns, if a rollback is needed; see `include.release.rollback`.
+        models_of: a domain's models, for the descriptions of columns; see `include.release.rollback`.
 
     Raises:
         BackupError: the backup is incomplete or damaged; nothing was touched.
+        BusyError: somebody is writing the lake.
         RestoreError: there is something to lose, somebody is using it, or the ledger says something else than what was
             restored.
     """
     location = Location(backups, lake.temp_directory)
-    with locks.one_backup(lake.catalog), locks.cleanup(lake.catalog):
+    with locks.one_backup(lake.catalog), maintaining(lake), locks.cleanup(lake.catalog):
         manifest = choose(location, at)
         loses = _loses(lake, marts, manifest)
         if loses and not overwrite:
@@ -171,7 +173,7 @@ def restore(
     target = _behind(manifest, at)
     if target is not None:
         domain = ledger.entry(marts, target).domain
-        done = rollback(lake, marts, domain, target, models=models, code_version=code_version)
+        done = rollback(lake, marts, domain, target, models=models_of(domain), code_version=code_version)
         release_id = done.release_id
     return Restored(manifest, files, compared, release_id)
 

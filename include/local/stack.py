@@ -204,6 +204,7 @@ def _write_environment(settings: Settings, server) -> None:
         "PGPASSFILE": str(server.passfile),
         "AIRFLOW_CONN_LAKE_CATALOG": uri("lake"),
         "AIRFLOW_CONN_LAKE_STORAGE": json.dumps({"conn_type": "file", "extra": {"path": str(home / "lake")}}),
+        "AIRFLOW_CONN_LAKE_BACKUP": json.dumps({"conn_type": "file", "extra": {"path": str(home / "backup")}}),
         "AIRFLOW_CONN_MARTS": uri("marts_publisher"),
         "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),
         "AIRFLOW_CONN_AIRFLOW_API": f"http://admin:{quote(keys['admin'])}@127.0.0.1:{settings.port}",

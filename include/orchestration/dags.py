@@ -23,6 +23,7 @@ class Tag(StrEnum):
     CERTIFIED = "certified"
     REPLAY = "replay"
     MAINTENANCE = "maintenance"
+    BACKUP = "backup"
 
 
 def release_asset(domain: str) -> Asset:
@@ -58,6 +59,11 @@ def weekly(*, doc_md: str | None) -> dict[str, Any]:
         "tags": [Tag.MAINTENANCE.value],
         "params": MAINTENANCE_PARAMS,
     }
+
+
+def backups(cron: str, *, doc_md: str | None) -> dict[str, Any]:
+    """Arguments of `@dag` for backups and for the proof that they restore, at times in UTC."""
+    return _common(doc_md) | {"schedule": CronTriggerTimetable(cron, timezone="UTC"), "tags": [Tag.BACKUP.value]}
 
 
 def _common(doc_md: str | None) -> dict[str, Any]:

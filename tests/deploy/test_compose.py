@@ -186,7 +186,7 @@ def test_tasks_get_the_connections_that_the_code_reads(services: dict[str, Any],
         for name, value in services["scheduler"]["environment"].items()
         if name.startswith("AIRFLOW_CONN_")
     }
-    assert set(given) == {"lake_catalog", "lake_storage", "marts", "marts_reader"}
+    assert set(given) == {"lake_catalog", "lake_storage", "lake_backup", "marts", "marts_reader"}
     assert Postgres.of(given["lake_catalog"]) == Postgres(
         "postgres", 5432, "lake_catalog", "lake", values["CATALOG_DB_PASSWORD"]
     )
@@ -195,6 +195,8 @@ def test_tasks_get_the_connections_that_the_code_reads(services: dict[str, Any],
     assert Storage.of(given["lake_storage"]) == Storage(
         "s3://lake/", "http://seaweedfs:8333", "us-east-1", values["S3_ACCESS_KEY"], values["S3_SECRET_KEY"]
     )
+    backups = Storage.of(given["lake_backup"]).url
+    assert all(f"lakehouse-backup:{backups}" in services[name]["volumes"] for name in ("scheduler", "lake"))
     storage = json.loads(services["scheduler"]["environment"]["AIRFLOW_CONN_LAKE_STORAGE"])
     assert storage["conn_type"] == "aws"
 

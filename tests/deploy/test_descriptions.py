@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from include.connections import Connection
 from include.orchestration.pools import POOLS
 from include.settings import ROOT
 from tests.deploy import files
@@ -47,6 +48,8 @@ def test_astro_connections_are_those_of_the_server_without_passwords(services: d
         assert connection["conn_password"] is None
     storage = json.loads(services["scheduler"]["environment"]["AIRFLOW_CONN_LAKE_STORAGE"])
     assert connections["lake_storage"]["conn_extra"] == storage["extra"]
+    backups = Connection.parse("lake_backup", services["scheduler"]["environment"]["AIRFLOW_CONN_LAKE_BACKUP"])
+    assert connections["lake_backup"]["conn_extra"] == backups.extra
     assert connections["lake_storage"]["conn_type"] == storage["conn_type"]
 
 

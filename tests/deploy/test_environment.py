@@ -56,7 +56,7 @@ def test_example_and_compose_name_the_same_variables() -> None:
     set_by_example = set(files.env_values(files.ENV_EXAMPLE))
     assert taken - set_by_example == set()
     passed_on = {"LAKE_MEMORY_LIMIT", "LAKE_METADATA_SCHEMA", "LAKE_NIGHTSCOUT_LOOKBACK_DAYS"}
-    passed_on |= {"LAKE_SNAPSHOT_DAYS", "LAKE_RELEASE_DAYS"}
+    passed_on |= {"LAKE_SNAPSHOT_DAYS", "LAKE_RELEASE_DAYS", "LAKE_BACKUP_KEEP"}
     assert set_by_example - taken - passed_on == {"COMPOSE_PROFILES"}
 
 
