@@ -14,7 +14,6 @@ from include import settings as environment
 from include.errors import LakehouseError
 from include.interval import Interval
 from include.lake.backup_cli import app as backup_app
-from include.lake.backup_cli import app as backup_app
 from include.lake.cli import app as lake_app
 from include.quality.cli import app as quality_app
 from include.release.cli import app as release_app
@@ -23,7 +22,6 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 app.add_typer(release_app)
 app.add_typer(quality_app)
 app.add_typer(lake_app)
-app.add_typer(backup_app)
 app.add_typer(backup_app)
 console = Console(width=None if sys.stdout.isatty() else 120)
 
