@@ -32,6 +32,7 @@ def serve(
         Path | None, typer.Option(help="Serve this CSV (id, time, gl), one site a person, instead of the demo sites.")
     ] = None,
     weeks: Annotated[int, typer.Option(help="Weeks of demo data.", min=1, max=520)] = 4,
+    count: Annotated[int, typer.Option("--sites", help="Number of demo sites.", min=1, max=200)] = 4,
     until: Annotated[
         datetime | None,
         typer.Option(
@@ -56,7 +57,7 @@ def serve(
 ) -> None:
     """Serve sites until interrupted."""
     try:
-        _serve(port, host, csv, weeks, until, write_sites, write_env, admin_key, _seed(secret_seed, secret_file))
+        _serve(port, host, csv, weeks, count, until, write_sites, write_env, admin_key, _seed(secret_seed, secret_file))
     except LakehouseError as problem:
         typer.echo(str(problem), err=True)
         raise typer.Exit(1) from None
@@ -67,6 +68,7 @@ def _serve(
     host: str,
     csv: Path | None,
     weeks: int,
+    count: int,
     until: datetime | None,
     write_sites: Path | None,
     write_env: Path | None,
@@ -77,7 +79,10 @@ def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     end = until.date() if until else _today()
-    sites = csv_sites(csv, secret_seed=seed) if csv else demo_sites(_weeks_before(end, weeks), end, secret_seed=seed)
+    if csv:
+        sites = csv_sites(csv, secret_seed=seed)
+    else:
+        sites = demo_sites(end - timedelta(weeks=weeks), end, count=count, secret_seed=seed)
     server = SiteServer(sites, port, host=host, admin_key=admin_key)
     try:
         if write_sites:
@@ -97,10 +102,6 @@ def _serve(
                 end = _today()
     finally:
         server.stop()
-
-
-def _weeks_before(end: date, weeks: int) -> date:
-    return end - timedelta(weeks=weeks)
 
 
 def _today() -> date:

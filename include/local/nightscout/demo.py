@@ -6,7 +6,7 @@ appended and a shorter range is a part of a longer one. Nothing here is anybody'
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache, partial
 from hashlib import sha1
@@ -134,20 +134,21 @@ class Event:
 
 
 def demo_sites(
-    first: date, end: date, *, secret_seed: str | None = None, clock: Clock | None = None
+    first: date, end: date, *, count: int = len(PEOPLE), secret_seed: str | None = None, clock: Clock | None = None
 ) -> list[NightscoutSite]:
-    """The four demo sites with the days `[first, end)`, in UTC, and the profile that is in force before them.
+    """Demo sites with the days `[first, end)`, in UTC, and the profile that is in force before them.
 
     Args:
         first: the first day.
         end: the day after the last.
+        count: how many; beyond four they are people like those, with days of their own.
         secret_seed: what the sites' secrets come from; without it they are the same known ones at each call.
         clock: the sites' time, epoch ms; with it, late uploads, edits and deletions come when their moment does.
     """
     if first >= end:
         raise ValueError(f"Demo days {first} to {end} are none; expected an end, exclusive, after the first day.")
     sites = []
-    for person in PEOPLE:
+    for person in _people(count):
         site = NightscoutSite(
             person.site,
             time_zone=person.time_zone,
@@ -162,9 +163,18 @@ def demo_sites(
     return sites
 
 
+def _people(count: int) -> Iterator[Person]:
+    for number in range(count):
+        again, like = divmod(number, len(PEOPLE))
+        person = PEOPLE[like]
+        yield replace(person, site=f"{person.site}-{again + 1}") if again else person
+
+
 def add_days(site: NightscoutSite, first: date, end: date) -> None:
     """Append the days `[first, end)`, in UTC, to a demo site."""
-    person = next(person for person in PEOPLE if person.site == site.site)
+    like, _, number = site.site.partition("-")
+    person = next(person for person in PEOPLE if person.site == like)
+    person = replace(person, site=site.site) if number else person
     for upload in uploads(person, first, end):
         _put(site, upload)
 

@@ -257,3 +257,8 @@ def test_secrets_come_from_the_seed(sites: dict[str, NightscoutSite]) -> None:
     first, again, other = (demo_sites(FIRST, END, secret_seed=seed) for seed in ("a seed", "a seed", "another"))
     assert [site.token for site in first] == [site.token for site in again]
     assert len({site.token for site in [*first, *other, *sites.values()]}) == 12
+
+
+def test_more_sites_are_people_like_the_four_with_days_of_their_own() -> None:
+    four, many = demo_sites(FIRST, END), demo_sites(FIRST, END, count=6)
+    assert [site.site for site in many] == [*(site.site for site in four), "amber-2", "birch-2"]
