@@ -280,7 +280,9 @@ def _start_migration(settings: Settings) -> subprocess.Popen[str] | None:
 
     version = importlib.metadata.version("apache-airflow")
     done = settings.home / "airflow" / "migrated"
-    if done.exists() and done.read_text() == version:
+    # Older than the server's files: it speaks of a server that was lost.
+    since = (settings.home / "pg" / "PG_VERSION").stat().st_mtime
+    if done.exists() and done.read_text() == version and done.stat().st_mtime > since:
         return None
     return subprocess.Popen(
         [_bin("airflow"), "db", "migrate"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
