@@ -18,6 +18,7 @@ from include.lake.attach import Lake
 from include.lake.backup import BackupError, Location, _kept, backup, plan
 from include.lake.files import Files
 from include.lake.restore import restore_aside
+from include.release import certify
 from include.settings import ROOT
 from tests.include.release.building import Releasing, build, lake_connection, write
 
@@ -211,6 +212,35 @@ def test_backup_beside_a_writer_is_of_one_moment(releasing: Releasing, backups: 
         counts = restored.execute("select (select count(*) from gold.a), (select count(*) from gold.b)").fetchone()
         assert counts is not None and counts[0] == counts[1] > 30000
         assert restored.execute("from gold.a except all from gold.b").fetchall() == []
+
+
+def test_backup_waits_for_a_release_that_is_between_its_two_transactions(
+    releasing: Releasing, backups: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the lake's views would speak of a release that the backup's ledger lacks, or the other way round."""
+    location = Location(backups, releasing.lake.temp_directory)
+    repoint, made, dumped = certify.repoint, [], threading.Event()
+
+    def back_up() -> None:
+        made.append(make(releasing, backups, progress=lambda what, done, of: dumped.set()))
+
+    beside = threading.Thread(target=back_up)
+
+    def slowly(connection, entry):
+        beside.start()
+        assert not dumped.wait(1.5)
+        return repoint(connection, entry)
+
+    releasing.release(build(releasing.lake, 1))
+    snapshot_id = build(releasing.lake, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(certify, "repoint", lambda c, e: repoint(c, e) if e.release_id == 1 else slowly(c, e))
+        releasing.release(snapshot_id)
+    beside.join()
+    assert made and made[0].holds(2)
+    aside = Storage(str(releasing.lake.temp_directory / "aside"))
+    assert restore_aside(releasing.lake, releasing.marts, backups, aside)[2].marts == 2
+    assert location.ids() == [made[0].backup_id]
 
 
 def test_no_cleanup_deletes_a_file_while_it_is_copied(releasing: Releasing, backups: Storage) -> None:
