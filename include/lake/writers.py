@@ -38,8 +38,10 @@ class _Session:
     """This process's lock on one lake. Shared by all that it writes: a second request could wait for itself."""
 
     connection: "psycopg.Connection"
-    alone: bool
-    holders: int = 1
+    holders: list[weakref.ref] = field(default_factory=list)
+
+    def in_use(self) -> bool:
+        return any(_is_open(holder()) for holder in self.holders)
 
 
 @dataclass
@@ -62,10 +64,9 @@ def hold(lake: "Lake", holder: object) -> None:
     with _mutex:
         session = _sessions().get(key)
         if session is None:
-            _sessions()[key] = _Session(_lock(lake, "_shared", WRITER_SECONDS), alone=False)
-        else:
-            session.holders += 1
-    weakref.finalize(holder, _release, key, os.getpid())
+            session = _sessions()[key] = _Session(_lock(lake, "_shared", WRITER_SECONDS))
+        pid = os.getpid()
+        session.holders.append(weakref.ref(holder, lambda _: _release(key, session, pid)))
 
 
 @contextmanager
@@ -88,14 +89,19 @@ def maintaining(lake: "Lake", seconds: int = MAINTENANCE_SECONDS) -> Iterator[No
     """
     key = _key(lake)
     with _mutex:
-        if key in _sessions():
-            raise BusyError("This process writes the lake itself; close its connections before maintenance.")
-        session = _sessions()[key] = _Session(_lock(lake, "", seconds), alone=True)
+        mine = _sessions().get(key)
+        if mine is not None:
+            if mine.in_use():
+                raise BusyError("This process writes the lake itself; close its connections before maintenance.")
+            _end(key, mine)  # somebody still refers to a connection that was closed
+        session = _sessions()[key] = _Session(_lock(lake, "", seconds))
+        session.holders.append(weakref.ref(session))
     try:
         yield
         session.connection.execute("select 1")  # a lost connection was a lost lock
     finally:
-        _release(key, os.getpid())
+        with _mutex:
+            _end(key, session)
 
 
 def _lock(lake: "Lake", kind: str, seconds: int) -> "psycopg.Connection":
@@ -122,17 +128,30 @@ def _lock(lake: "Lake", kind: str, seconds: int) -> "psycopg.Connection":
     return connection
 
 
-def _release(key: tuple[str, str], pid: int) -> None:
-    if pid != os.getpid():  # a fork inherits the finalizer, not the lock
+def _release(key: tuple[str, str], session: _Session, pid: int) -> None:
+    if pid != os.getpid():  # a fork inherits the reference, not the lock
         return
     with _mutex:
-        session = _sessions().get(key)
-        if session is None:
-            return
-        session.holders -= 1
-        if not session.holders:
-            del _sessions()[key]
-            session.connection.close()
+        if _sessions().get(key) is session and all(holder() is None for holder in session.holders):
+            _end(key, session)
+
+
+def _end(key: tuple[str, str], session: _Session) -> None:
+    if _sessions().get(key) is session:
+        del _sessions()[key]
+    session.connection.close()
+
+
+def _is_open(holder: object) -> bool:
+    import duckdb
+
+    if not isinstance(holder, duckdb.DuckDBPyConnection):
+        return holder is not None
+    try:
+        holder.cursor().close()
+    except duckdb.ConnectionException:
+        return False
+    return True
 
 
 def _sessions() -> dict[tuple[str, str], _Session]:

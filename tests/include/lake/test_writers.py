@@ -49,8 +49,16 @@ def test_share_ends_with_the_connection_that_writes(lake: Lake, elsewhere) -> No
     del one, other
     with maintaining(lake, seconds=1), lake.open() as own:
         own.execute("create schema dl.made_by_maintenance")
-    del own
     elsewhere("")
+
+
+def test_closed_connection_that_somebody_still_refers_to_is_no_writer(lake: Lake) -> None:
+    kept = lake.open()
+    kept.close()
+    with maintaining(lake, seconds=1):
+        pass
+    with lake.open() as again, pytest.raises(BusyError), maintaining(lake, seconds=1):
+        again.execute("select 1")
 
 
 def test_program_that_opens_the_lake_by_itself_is_a_writer(lake: Lake, elsewhere) -> None:
