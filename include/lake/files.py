@@ -6,10 +6,10 @@ import os
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from include.connections import Storage
@@ -20,8 +20,16 @@ INCOMING = ".incoming"
 PUT_LIMIT = 5 * 1024**3  # what S3 takes in one request
 
 
+# What another try cannot mend.
+REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch")
+
+
 class StorageError(LakehouseError):
-    """A storage refused, or is not there."""
+    """A storage refused, or is not there; `retryable` unless it said no for good."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class Files(ABC):
@@ -99,7 +107,8 @@ class Folder(Files):
                 path = Path(folder, name)
                 relative = path.relative_to(self._root).as_posix()
                 if relative.startswith(prefix) and not relative.startswith(f"{INCOMING}/"):
-                    found[relative] = path.stat().st_size
+                    with suppress(FileNotFoundError):  # went while we looked
+                        found[relative] = path.stat().st_size
         return found
 
     def open(self, path: str) -> BinaryIO:
@@ -154,7 +163,8 @@ class Bucket(Files):
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)["Body"]
+            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)["Body"]
+            return cast(BinaryIO, _Body(body, lambda error: self._refused(f"reading {path}", error)))
         except self._client.exceptions.NoSuchKey:
             raise FileNotFoundError(f"{self.storage.url.rstrip('/')}/{path}") from None
         except (ClientError, BotoCoreError) as error:
@@ -191,8 +201,30 @@ class Bucket(Files):
         code = getattr(error, "response", {}).get("Error", {}).get("Code") or type(error).__name__
         return StorageError(
             f"{self.storage.url} at {self.storage.endpoint or 'AWS'} refused {what} ({code}); the bucket must exist "
-            "and the connection's key must be allowed to list, read, write and delete in it."
+            "and the connection's key must be allowed to list, read, write and delete in it.",
+            retryable=code not in REFUSALS,
         )
+
+
+class _Body:
+    """The stream of an object, whose interruption is an error of ours."""
+
+    def __init__(self, body: Any, refused: Callable[[Exception], StorageError]) -> None:
+        self._body, self._refused = body, refused
+
+    def read(self, size: int | None = None) -> bytes:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            return self._body.read(size)
+        except BotoCoreError as error:
+            raise self._refused(error) from None
+
+    def __enter__(self) -> "_Body":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._body.close()
 
 
 def s3_client(storage: Storage):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from include.connections import Postgres, Storage
 from include.lake import locks
 from include.lake.attach import Lake
 from include.lake.backup import BackupError, Location, _kept, backup, plan
-from include.lake.files import Files
+from include.lake.files import Files, StorageError
 from include.lake.restore import restore_aside
 from include.release import certify
 from include.settings import ROOT
@@ -82,6 +83,29 @@ def test_backup_to_a_bucket_restores(releasing: Releasing, s3_lake: Lake) -> Non
     with aside.lake.open(read_only=True) as restored:
         there = restored.execute("select count(*), sum(mean) from gold.staging").fetchall()
     assert there == s3.view("select count(*), sum(mean) from dl.gold.staging")
+
+
+def test_refused_bucket_is_named_without_its_secret(releasing: Releasing, s3_server: Storage, closed_port: int) -> None:
+    releasing.release(build(releasing.lake, 1))
+    place = make_bucket(s3_server)
+    assert place.secret
+    for changes, code, retryable in (
+        ({"secret": "wrong-secret-of-somebody"}, "SignatureDoesNotMatch", False),
+        ({"url": "s3://no-such-bucket-here"}, "NoSuchBucket", False),
+        ({"endpoint": f"http://127.0.0.1:{closed_port}"}, "EndpointConnectionError", True),
+    ):
+        wrong = replace(place, **changes)
+        with pytest.raises(StorageError, match=rf"{wrong.url} at .* refused .*{code}") as raised:
+            make(releasing, wrong)
+        assert raised.value.retryable is retryable
+        assert place.secret not in str(raised.value) and "wrong-secret" not in str(raised.value)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def make_bucket(storage: Storage) -> Storage:
