@@ -114,6 +114,19 @@ def test_the_tests_of_keys_find_a_doubled_row(built_lake: Lake, dbt: Dbt) -> Non
     assert [name.split("_mrt_")[0] for name in failed] == ["adds_up", "key_is_unique"]
 
 
+def test_the_tests_of_keys_find_a_count_that_a_scan_does_not_confirm(built_lake: Lake, dbt: Dbt) -> None:
+    with built_lake.open() as connection:
+        connection.execute("call ducklake_flush_inlined_data('dl', schema_name => 'gold')")
+        connection.execute(
+            "update __ducklake_metadata_dl.ducklake.ducklake_data_file set record_count = record_count + 1"
+        )
+
+    run = dbt(built_lake, "test", "--select", "mrt_daily_glycaemia,test_name:key_is_unique", check=False)
+
+    failed = [name for name, status in run.statuses.items() if status == "fail"]
+    assert [name.split("_mrt_")[0] for name in failed] == ["key_is_unique"]
+
+
 def test_a_lake_without_bronze_says_that_ingest_is_missing(lake: Lake, dbt: Dbt) -> None:
     run = dbt(lake, "build", check=False)
 
@@ -184,6 +197,6 @@ def test_dbt_opens_the_lake_as_others_do(lake: Lake, dbt: Dbt) -> None:
     with as_others.open() as connection:
         settings = "current_setting('threads')::varchar || ' ' || current_setting('memory_limit')"
         (expected,) = connection.execute(f"select {settings}").fetchone()
-    shown = "{% if execute %}{% set found = run_query(\"select " + settings + "\").rows[0][0] %}"
+    shown = '{% if execute %}{% set found = run_query("select ' + settings + '").rows[0][0] %}'
     shown += "{{ exceptions.raise_compiler_error(found) if found != '" + expected + "' }}{% endif %} select 1 as one"
     assert dbt(as_others, "show", "--inline", shown).success

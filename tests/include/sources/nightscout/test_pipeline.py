@@ -603,6 +603,34 @@ def test_load_that_lost_rows_is_noticed(served: Served, monkeypatch: pytest.Monk
         world.ingest()
 
 
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        ("insert into dl.bronze.nightscout_entries from dl.bronze.nightscout_entries", "holds rows twice"),
+        (
+            "update __ducklake_metadata_dl.ducklake.ducklake_data_file set record_count = record_count + 1000",
+            "the catalog counts .* rows and a scan finds",
+        ),
+    ],
+)
+def test_table_that_contradicts_itself_is_noticed(
+    served: Served, monkeypatch: pytest.MonkeyPatch, harm: str, says: str
+) -> None:
+    readings = [reading(f"2026-11-03T{hour:02}:{minute:02}:00") for hour in range(5) for minute in range(0, 60, 5)]
+    world = served(site_with(*readings))
+    world.ingest()
+    honest = pipeline._check
+
+    def after_harm(connection: duckdb.DuckDBPyConnection, *rest: Any) -> int:
+        connection.execute(harm.replace(" from dl.", " select * replace (2 as load_seq) from dl."))
+        with world.lake.open() as anew:  # DuckLake keeps what it has read of the catalog
+            return honest(anew, *rest)
+
+    monkeypatch.setattr(pipeline, "_check", after_harm)
+    with pytest.raises(LoadError, match=says):
+        world.ingest()
+
+
 def test_s3_storage_holds_the_load(served: Served, lake: Lake) -> None:
     world = served(site_with(*(reading(f"2026-11-03T{hour:02}:00:00") for hour in range(20))))
     with _s3() as endpoint:
