@@ -64,6 +64,70 @@ def marts(domain: str, manifest: Path = MANIFEST) -> list[Model]:
     return models(Layer.GOLD, domain, manifest)
 
 
+@dataclass(frozen=True)
+class Node:
+    """A model or source table in dbt's lineage, by the name of its table.
+
+    Args:
+        parents: names of the tables that it reads.
+        explained_by: by ancestor, which of its rows a row of this model was computed from (`config.meta`): a
+            condition on `this` and `upstream`.
+        meta: all of `config.meta`.
+    """
+
+    name: str
+    schema: str
+    is_source: bool
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    parents: tuple[str, ...]
+    explained_by: dict[str, str]
+    meta: dict[str, Any]
+
+
+def lineage(domain: str, manifest: Path = MANIFEST) -> dict[str, Node]:
+    """The models of a domain and everything upstream of them, by table name.
+
+    Raises:
+        SetupError: there is no manifest, or it holds no model of the domain.
+    """
+    content = _manifest(manifest, manifest.stat().st_mtime if manifest.exists() else 0.0)
+    every = {**content["nodes"], **content["sources"]}
+    wanted = {
+        unique_id
+        for unique_id, node in every.items()
+        if node["resource_type"] == "model" and f"/{domain}/" in node["original_file_path"]
+    }
+    if not wanted:
+        raise SetupError(f"The dbt manifest has no model of {domain}; run `make manifest`.")
+    open_ = list(wanted)
+    while open_:
+        for parent in every[open_.pop()].get("depends_on", {}).get("nodes", ()):
+            if parent not in wanted:
+                wanted.add(parent)
+                open_.append(parent)
+    nodes = [_node(every[unique_id], every) for unique_id in sorted(wanted)]
+    return {node.name: node for node in nodes}
+
+
+def _node(node: dict[str, Any], every: dict[str, Any]) -> Node:
+    meta = node["config"].get("meta") or {}
+    return Node(
+        name=_table(node),
+        schema=node["schema"],
+        is_source=node["resource_type"] == "source",
+        key=tuple(meta.get("key", ())),
+        columns=tuple(node["columns"]),
+        parents=tuple(_table(every[parent]) for parent in node.get("depends_on", {}).get("nodes", ())),
+        explained_by=dict(meta.get("explained_by", {})),
+        meta=meta,
+    )
+
+
+def _table(node: dict[str, Any]) -> str:
+    return node["identifier"] if node["resource_type"] == "source" else node["alias"] or node["name"]
+
+
 def parsed(path: Path = PARSED) -> Any:
     """dbt's own manifest object, for `dbtRunner(manifest=...)`: dbt then parses nothing.
 

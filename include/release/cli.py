@@ -1,6 +1,7 @@
 """The release commands of `lake`: see, verify, reproduce and take back what was published."""
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
@@ -175,6 +176,29 @@ def verify(
         if problems:
             _fail(" ".join([*problems, "Release again, or `lake rollback`, to put the rows right."]))
         console.print("[green]✔[/] PostgreSQL holds the rows that the ledger certifies.", soft_wrap=True)
+
+
+@app.command()
+@in_one_sentence
+def explain(
+    mart: Annotated[str, typer.Argument(help="Name of the mart.")],
+    where: Annotated[list[str], typer.Option(help="The row: key=value[,key=value…]; may be repeated.")],
+    release: Annotated[int | None, typer.Option("--release", help="By default the one that readers see.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+) -> None:
+    """Where one published row comes from: release, run, gates, bronze rows and the requests that brought them."""
+    import json
+
+    from include import runtime
+    from include.release import explain as steps
+    from include.release import explain_page
+    from include.settings import settings
+
+    found = steps.explain(runtime.lake(), runtime.marts(), mart, steps.parse_where(where), release)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), default=str, ensure_ascii=False))
+        return
+    explain_page.show(console, found, settings().quality_dir)
 
 
 @app.command("export-ledger")
