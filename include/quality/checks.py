@@ -165,6 +165,8 @@ class Suite:
         row_rules: by bronze table name (without schema).
         max_share: of a day's records in one table, the share that may be set aside before the gate is red instead.
         spare_rows: a day never turns the gate red for this few; a share of a handful of rows says nothing.
+        lets_pass: by table (with schema), the ways to go bad that this suite need not see, each with the reason. The
+            tests damage every table (`tests/include/quality/mutations.py`) and fail on any other that passes.
     """
 
     domain: str
@@ -175,6 +177,7 @@ class Suite:
     row_rules: Mapping[str, tuple[RowRule, ...]] = field(default_factory=dict)
     max_share: float = 0.05
     spare_rows: int = 5
+    lets_pass: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _unique((check.name for check in self.checks), f"suite {self.domain} {self.layer}")
@@ -239,8 +242,8 @@ class Scope:
         return f"{column} in ({spelled})"
 
 
-def has_rows(table: str, *, due: str = "") -> Check:
-    """The table holds rows; with `due` (a query for one number), only if that number is above zero."""
+def has_rows(table: str, *, due: str = "", reads: tuple[str, ...] = ()) -> Check:
+    """The table holds rows; with `due` (a query for one number, of the tables `reads`), only if that is above zero."""
     why = "A check on an empty table passes without having seen anything."
     name = f"{_bare(table)}_has_rows"
     breaks = (f"delete from {table}",)
@@ -251,7 +254,9 @@ def has_rows(table: str, *, due: str = "") -> Check:
             f"select rows_due, 0 as rows_found from (select ({due}) as rows_due) "
             f"where rows_due > 0 and not exists (select 1 from {table})"
         )
-        test = Query(sql, f"the table holds rows, since its sources have rows for it: {_one_line(due)} is above 0")
+        test = Query(
+            sql, f"the table holds rows, since its sources have rows for it: {_one_line(due)} is above 0", reads
+        )
     return Check(name, table, test, why, breaks)
 
 

@@ -1,20 +1,25 @@
 """The quarantine commands of `lake`: see what was set aside, and judge it again."""
 
+import itertools
 import json
+import sys
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from include.release.cli import in_one_sentence
 
-app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
-console = Console()
+if TYPE_CHECKING:
+    from include.quality.replay import Group
 
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
+app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
+console = Console(width=None if sys.stdout.isatty() else 120)
+
 Tables = Annotated[list[str] | None, typer.Option("--table", help="Only this bronze table; may be repeated.")]
 
 
@@ -44,20 +49,8 @@ def quarantine(
             f"Nothing of {domain} is in quarantine{' for that choice' if table or rule or first or to else ''}."
         )
         return
-    shown = Table(header_style="dim")
-    for heading in ("table", "rule", "day", "rows", "sites", "run", "example"):
-        shown.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=heading in ("rule", "day"))
-    for group in groups:
-        shown.add_row(
-            group.table,
-            group.rule,
-            str(group.day or "none"),
-            f"{group.rows:,}",
-            ", ".join(group.sites),
-            Text(group.dag_run_id or "–"),
-            Text(_short(json.loads(group.example[1]))),
-        )
-    console.print(shown)
+    for (table_name, rule_name), of_rule in itertools.groupby(groups, key=lambda group: (group.table, group.rule)):
+        _print_rule(table_name, rule_name, list(of_rule))
     console.print("A row that broke several rules is counted in each. `lake replay` judges again.", style="dim")
 
 
@@ -96,8 +89,25 @@ def replay(
         raise typer.Exit(1)
 
 
+def _print_rule(table: str, rule: str, groups: "list[Group]") -> None:
+    from include.release.explain_page import said_by
+
+    console.print(
+        Text.assemble((table, "bold"), "  ", (rule, "yellow"), f"  {sum(each.rows for each in groups):,} rows")
+    )
+    shown = Table("day", "rows", "sites", "run", box=None, header_style="dim", padding=(0, 2))
+    for group in groups:
+        run = Text(group.dag_run_id or "–", overflow="ellipsis", no_wrap=True)
+        shown.add_row(str(group.day or "none"), f"{group.rows:,}", ", ".join(group.sites), run)
+    console.print(shown)
+    record_id, payload = groups[0].example
+    said = f"such as {record_id}: {said_by(json.loads(payload))}"
+    console.print(Padding(Text(said, style="dim", no_wrap=True, overflow="ellipsis"), (0, 2)))
+    console.print()
+
+
 def _changes(tables: Any) -> Table:
-    shown = Table(header_style="dim")
+    shown = Table(box=None, header_style="dim", padding=(0, 2))
     for heading in ("table", "records judged", "set aside", "would pass", "more set aside", "days that change"):
         shown.add_column(heading, justify="left" if heading in ("table", "days that change") else "right")
     for table in tables:
@@ -105,11 +115,3 @@ def _changes(tables: Any) -> Table:
         more = f" and {len(table.days) - 3} more" if len(table.days) > 3 else ""
         shown.add_row(table.table, *(f"{count:,}" for count in counts), ", ".join(table.days[:3]) + more or "–")
     return shown
-
-
-def _short(payload: dict[str, Any], limit: int = 120) -> str:
-    """What the record itself said: without lineage, which the other columns tell."""
-    hidden = ("_dlt_load_id", "interval_date", "interval_end", "interval_start", "load_seq", "rules", "window_records")
-    said = {name: value for name, value in payload.items() if value is not None and name not in hidden}
-    text = ", ".join(f"{name}={value}" for name, value in said.items())
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

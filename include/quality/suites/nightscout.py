@@ -251,6 +251,10 @@ def _due(source: str) -> str:
     return f"select count(*) from {source}"
 
 
+# A gate does not repeat what dbt tests while it builds the table.
+_KEY_IS_TESTED = {"double a day": "dbt's key_is_unique fails the task that builds the table"}
+
+
 def _silver() -> Suite:
     checks = (
         has_rows(READING),
@@ -284,13 +288,17 @@ def _silver() -> Suite:
             show=("site", "time_zone", "reading_at", "local_at", "local_date"),
             words="local time and day of the site's own time zone, in the days around the interval",
         ),
-        has_rows(BOLUS, due=_due(INSULIN)),
+        has_rows(BOLUS, due=_due(INSULIN), reads=_bronze_of(TREATMENTS)),
         _has_its_record(BOLUS, "bolus_id", "bolus_date", "insulin_units", INSULIN, TREATMENTS, "insulin"),
         _no_day_lost(BOLUS, "bolus_date", INSULIN, TREATMENTS),
-        has_rows(CARB, due=_due(CARBS)),
+        has_rows(CARB, due=_due(CARBS), reads=_bronze_of(TREATMENTS)),
         _has_its_record(CARB, "carb_id", "carb_date", "carbs_g", CARBS, TREATMENTS, "carbs"),
         _no_day_lost(CARB, "carb_date", CARBS, TREATMENTS),
-        has_rows(DEVICE, due=_due(_passed(ENTRIES, "nullif(trim(device), '') is not null"))),
+        has_rows(
+            DEVICE,
+            due=_due(_passed(ENTRIES, "nullif(trim(device), '') is not null")),
+            reads=_bronze_of(ENTRIES),
+        ),
         rows(
             DEVICE,
             "seen_in_order",
@@ -299,7 +307,7 @@ def _silver() -> Suite:
             set_to="first_seen_at = last_seen_at + interval 1 day",
             words="each device seen at least once, first before last",
         ),
-        has_rows(PROFILES, due=_due(_passed(PROFILE, "true"))),
+        has_rows(PROFILES, due=_due(_passed(PROFILE, "true")), reads=_bronze_of(PROFILE)),
         Check(
             name="dim_profile_scd_covers_the_day",
             table=PROFILES,
@@ -364,7 +372,8 @@ def _silver() -> Suite:
             breaks=(f"delete from {DATES} where date_day = (select max(local_date) from {READING})",),
         ),
     )
-    return Suite("nightscout", Layer.SILVER, checks, landed=STREAMS)
+    lets_pass = {DEVICE: _KEY_IS_TESTED, DATES: _KEY_IS_TESTED}
+    return Suite("nightscout", Layer.SILVER, checks, landed=STREAMS, lets_pass=lets_pass)
 
 
 DAILY = "gold.mrt_daily_glycaemia"
@@ -653,7 +662,7 @@ def _gold() -> Suite:
             words="coverage to 100 %, gaps to a day, and received, duplicate and quarantined within what landed",
         ),
     )
-    return Suite("nightscout", Layer.GOLD, checks, landed=STREAMS)
+    return Suite("nightscout", Layer.GOLD, checks, landed=STREAMS, lets_pass={OVERVIEW: _KEY_IS_TESTED})
 
 
 SUITES = {Layer.BRONZE: _bronze(), Layer.SILVER: _silver(), Layer.GOLD: _gold()}

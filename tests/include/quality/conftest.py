@@ -1,22 +1,13 @@
 """A small sound lake, built once by the loader's rules, the gate and dbt; and lakes that hold bronze only."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from include.connections import Storage
 from include.interval import Interval
 from include.lake.attach import Lake
-from include.local.postgres import LocalPostgres
-from include.quality.quarantine import set_aside
-from tests.conftest import fresh_database
 from tests.dbt import bronze
-from tests.dbt.conftest import Dbt, dbt, parsed_project
-
-__all__ = ["dbt", "parsed_project"]
 
 ONE_DAY = timedelta(days=1)
 FIRST = date(2026, 3, 1)
@@ -107,24 +98,12 @@ class Built:
     interval: Interval = INTERVAL
 
 
-@pytest.fixture(scope="session")
-def built(
-    server: LocalPostgres,
-    extensions: Path,
-    dbt: Dbt,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Built]:
-    """All layers, as loads, the bronze gate and dbt leave them. Whoever changes it puts it back."""
-    folder = tmp_path_factory.mktemp("built")
-    with fresh_database(server, "lake") as catalog:
-        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
-        bronze.create_bronze(lake)
-        load_days(lake, DAYS)
-        # One impossible value, to be set aside, so that quarantine is not empty.
-        odd = readings("bob", DAYS[0], [*([100.0] * 287), 5000.0])
-        bronze.load(lake, "entries", DAYS[:1], odd, sites=["bob"], fetched_at=at(DAYS[-1] + ONE_DAY, 60))
-        set_aside(lake, "nightscout", "fixture", INTERVAL)
-        dbt(lake, "run")
-        with lake.open() as connection:
-            snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
-        yield Built(lake, snapshot)
+def built_lake_of(request: pytest.FixtureRequest, domain: str) -> Built:
+    """The lake that a domain's checks are broken on."""
+    try:
+        return request.getfixturevalue(f"built_{domain}")
+    except pytest.FixtureLookupError:
+        pytest.fail(
+            f"{domain} has suites but no lake to break them on: add a session fixture built_{domain}, which yields a "
+            "Built, to tests/include/conftest.py."
+        )

@@ -1,0 +1,49 @@
+"""Lakes with every layer built, one a domain, for the tests of gates and of what is explained.
+
+A new domain adds a fixture `built_<domain>`; every check and every table of its suites is then broken on it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.connections import Storage
+from include.lake.attach import Lake
+from include.local.postgres import LocalPostgres
+from include.quality.quarantine import set_aside
+from tests.conftest import fresh_database
+from tests.dbt import bronze
+from tests.dbt.conftest import Dbt, dbt, parsed_project
+from tests.include.quality.conftest import DAYS, INTERVAL, ONE_DAY, Built, at, load_days, readings
+
+__all__ = ["dbt", "parsed_project"]
+
+
+@pytest.fixture(scope="session")
+def built_nightscout(built: Built) -> Built:
+    """The lake that every check of the domain is broken on. A new domain adds a fixture `built_<domain>` here."""
+    return built
+
+
+@pytest.fixture(scope="session")
+def built(
+    server: LocalPostgres,
+    extensions: Path,
+    dbt: Dbt,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Built]:
+    """All layers, as loads, the bronze gate and dbt leave them. Whoever changes it puts it back."""
+    folder = tmp_path_factory.mktemp("built")
+    with fresh_database(server, "lake") as catalog:
+        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        bronze.create_bronze(lake)
+        load_days(lake, DAYS)
+        # One impossible value, to be set aside, so that quarantine is not empty.
+        odd = readings("bob", DAYS[0], [*([100.0] * 287), 5000.0])
+        bronze.load(lake, "entries", DAYS[:1], odd, sites=["bob"], fetched_at=at(DAYS[-1] + ONE_DAY, 60))
+        set_aside(lake, "nightscout", "fixture", INTERVAL)
+        dbt(lake, "run")
+        with lake.open() as connection:
+            snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
+        yield Built(lake, snapshot)
