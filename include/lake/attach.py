@@ -1,5 +1,6 @@
 """How everybody here opens the lake: one DuckDB, one attach, the same options."""
 
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,12 +34,20 @@ class Lake:
             "autoinstall_known_extensions": False,
             # Verifying signatures costs 0.3 s an open; the lock's hashes have verified the wheels that these come from.
             "allow_unsigned_extensions": True,
-            "temp_directory": str(self.temp_directory),
+            "temp_directory": self.spill_directory(),
             "memory_limit": self.memory_limit,
         }
         if self.threads:
             options["threads"] = self.threads
         return options
+
+    def spill_directory(self) -> str:
+        """A folder that no other DuckDB has: all name their temporary files alike, and would read each other's.
+
+        DuckDB makes it when it first spills and takes it away when it closes; `lake maintain` clears what a killed
+        process left.
+        """
+        return str(self.temp_directory / f"duckdb-{uuid.uuid4().hex[:12]}")
 
     def attach_sql(self, *, snapshot: int | None = None, read_only: bool = False) -> str:
         """The ATTACH statement; holds no secret."""

@@ -30,7 +30,7 @@ def _variables(lake: Lake) -> dict[str, str]:
         "LAKE_DBT_STORAGE": storage.url.rstrip("/") + "/",
         "LAKE_DBT_METADATA_SCHEMA": lake.metadata_schema,
         "LAKE_DBT_EXTENSIONS": str(lake.extensions),
-        "LAKE_DBT_TEMP": str(lake.temp_directory),
+        "LAKE_DBT_TEMP": lake.spill_directory(),
         "LAKE_DBT_MEMORY": lake.memory_limit,
         "LAKE_DBT_THREADS": str(lake.threads or os.cpu_count() or 1),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

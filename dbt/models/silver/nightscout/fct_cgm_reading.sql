@@ -106,18 +106,17 @@ crowded as (
 
 ),
 
+-- Numbered across sites, for joins by that number alone: by site as well, the planner may pair all chains of a site.
 chained as (
 
     select
         *,
         sum(case when can_move_on then 0 else 1 end) over (
-            partition by site
-            order by clock_slot_ms
+            order by site, clock_slot_ms
             rows between unbounded preceding and current row
         ) as chain_on,
         sum(case when can_move_back then 0 else 1 end) over (
-            partition by site
-            order by clock_slot_ms
+            order by site, clock_slot_ms
             rows between current row and unbounded following
         ) as chain_back
     from crowded
@@ -127,25 +126,23 @@ chained as (
 chains_back as (
 
     select
-        site,
         chain_back,
         bool_or(is_crowded) and not min_by(is_after_another, clock_slot_ms) and count(*) <= 120 as moves_back
     from chained
-    group by site, chain_back
+    group by chain_back
 
 ),
 
 chains_on as (
 
     select
-        chained.site,
         chained.chain_on,
         bool_or(chained.is_crowded and not chains_back.moves_back)
         and not max_by(chained.is_before_another, chained.clock_slot_ms)
         and count(*) <= 120 as moves_on
     from chained
-    inner join chains_back using (site, chain_back)
-    group by chained.site, chained.chain_on
+    inner join chains_back using (chain_back)
+    group by chained.chain_on
 
 ),
 
@@ -162,8 +159,8 @@ placed as (
         end as slot_ms
     from clocked
     inner join chained using (site, clock_slot_ms)
-    inner join chains_back using (site, chain_back)
-    inner join chains_on using (site, chain_on)
+    inner join chains_back using (chain_back)
+    inner join chains_on using (chain_on)
 
 ),
 
