@@ -1,5 +1,6 @@
 """The `lake` command: what an operator does outside Airflow's pages."""
 
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -94,6 +95,50 @@ def run(
 
 
 @app.command()
+def backfill(
+    domain: Annotated[str, typer.Argument(help="The domain whose daily pipeline runs, such as nightscout.")],
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First UTC day.")],
+    to: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The day after the last, exclusive.")],
+    chunk: Annotated[str, typer.Option(help="Days of one run at most, such as 30d; a longer run costs less.")] = "366d",
+    again: Annotated[bool, typer.Option(help="Run days too that a release covers already.")] = False,
+    full_refresh: Annotated[
+        bool, typer.Option(help="Rebuild silver and gold from all of bronze, with each run.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show the runs and start none.")] = False,
+) -> None:
+    """Run the days that no release covers, run by run; stopped, the same command goes on with the rest."""
+    from include import runtime
+    from include.local import stack
+    from include.release import ledger
+    from include.release.coverage import chunks, covered_days
+
+    if not re.fullmatch(r"\d{1,5}d?", chunk):
+        raise LakehouseError(f"--chunk is {chunk!r}; expected days, such as 30d.")
+    wanted = Interval.of_days(first.date(), to.date())
+    stack.ensure_postgres()
+    covered = set() if again else covered_days(ledger.entries(runtime.marts(), domain))
+    planned = chunks(wanted, covered, int(chunk.rstrip("d")))
+    table = Table("run", "from", "to (exclusive)", "days", box=None, header_style="dim")
+    for number, part in enumerate(planned, 1):
+        table.add_row(str(number), str(part.start.date()), str(part.end.date()), str(len(part.days())))
+    left = sum(len(part.days()) for part in planned)
+    console.print(f"[bold]{domain}[/] {wanted}: {len(wanted.days()) - left} days certified, {left} to run.")
+    if not planned:
+        return
+    console.print(table)
+    if dry_run:
+        return
+    for number, part in enumerate(planned, 1):
+        console.print(f"\nRun {number} of {len(planned)}")
+        if not run_interval(domain, part, full_refresh=full_refresh):
+            rest = "" if not again else f" with --from {part.start.date()}"
+            console.print(
+                f"{number - 1} of {len(planned)} runs were certified; mend it, then give the command again{rest}."
+            )
+            raise typer.Exit(1)
+
+
+@app.command()
 def status() -> None:
     """What is up, what is fresh, what is certified."""
     from include.local.status import collect
@@ -112,17 +157,22 @@ def demo(
     weeks: Annotated[int, typer.Option(min=1, max=52, help="Weeks of demo data, up to yesterday.")] = 4,
 ) -> None:
     """Set up, start, run the demo's days through Airflow and show the certified marts."""
+    from include import runtime
     from include.local import demo as the_demo
     from include.local import stack
+    from include.release import ledger
+    from include.release.coverage import chunks, covered_days
 
     _start(stack)
     today = datetime.now(UTC).date()
     wanted = Interval.of_days(today - timedelta(weeks=weeks), today)
-    missing = the_demo.missing(wanted)
-    if missing is None:
+    covered = covered_days(ledger.entries(runtime.marts(), the_demo.DOMAIN))
+    missing = chunks(wanted, covered, len(wanted.days()))
+    if not missing:
         console.print(f"The days {wanted} are certified already.")
-    elif not run_interval(the_demo.DOMAIN, missing):
-        raise typer.Exit(1)
+    for part in missing:
+        if not run_interval(the_demo.DOMAIN, part):
+            raise typer.Exit(1)
     the_demo.show(console, wanted)
 
 

@@ -1,6 +1,5 @@
-"""What `make demo` shows when the run is certified, and what it still has to run."""
+"""What `make demo` shows when the run is certified."""
 
-from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -15,21 +14,6 @@ from include.naming import run_slug
 from include.release import ledger
 
 DOMAIN = "nightscout"
-
-
-def missing(wanted: Interval) -> Interval | None:
-    """The part of the wanted days that no release covers yet: all of them, the newest ones, or none."""
-    last = ledger.last(runtime.marts(), DOMAIN)
-    if last is None:
-        return wanted
-    covered = [entry for entry in ledger.entries(runtime.marts(), DOMAIN) if entry.interval_start <= wanted.end]
-    end = max(entry.interval_end for entry in covered)
-    start = min(entry.interval_start for entry in covered)
-    if start > wanted.start + timedelta(days=7):
-        return wanted
-    if end >= wanted.end:
-        return None
-    return Interval(max(end, wanted.start), wanted.end)
 
 
 def show(console: Console, wanted: Interval) -> None:

@@ -162,6 +162,9 @@ def test_backfill_runs_take_turns(stack: Stack, airflow: Airflow, first_demo: st
     spans = sorted(airflow.span("nightscout_daily", run) for run in airflow.runs("nightscout_daily"))
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)), spans
     assert stack.lake("verify").returncode == 0
+    since = ("--from", str(last - 2 * DAY), "--to", str(datetime.now(UTC).date()))
+    planned = stack.lake("backfill", "nightscout", *since, "--dry-run")
+    assert "9 days certified, 1 to run" in planned.stdout, planned.stdout + planned.stderr
 
 
 def test_no_secret_shows_in_any_log(stack: Stack, first_demo: str) -> None:
