@@ -1,5 +1,7 @@
 """Every table of every suite, damaged in every way that tables go bad: a gate turns red, or the suite says why not."""
 
+from dataclasses import replace
+
 import pytest
 
 from include.layers import Layer
@@ -45,3 +47,16 @@ def test_each_way_to_damage_a_table_turns_a_gate_red(
         f"`lets_pass` of {domain} {layer} names what {layer.gate} sees: {sorted(tolerated)}; take it out."
     )
     assert count > 3 * len(checks.tables)
+
+
+def test_damage_that_no_check_sees_is_found(built_nightscout: Built) -> None:
+    whole, table = suite("nightscout", Layer.GOLD), "gold.mrt_daily_glycaemia"
+    blind = replace(whole, checks=tuple(check for check in whole.checks if check.name.endswith("_has_rows")))
+    key, interval = ("site", "local_date"), built_nightscout.interval
+    with in_memory(built_nightscout.lake) as connection:
+        seen = {
+            mutation.kind: bool(seen_by(connection, blind, mutation, interval))
+            for mutation in mutations(connection, blind, table, key, interval)
+        }
+    assert {kind for kind, found in seen.items() if not found} == {"double a day", "drop a day"}
+    assert {"empty", "drop table"} < {kind for kind, found in seen.items() if found}
