@@ -27,6 +27,7 @@ MODULES = (
     "orjson",
     "psycopg",
     "pyarrow.compute",
+    "pyarrow.parquet",
     "tenacity",
 )
 
