@@ -32,6 +32,7 @@ SYMBOLS = {
     "upstream_failed": ("✘", "red"),
     "running": ("▶", "cyan"),
     "up_for_retry": ("↻", "yellow"),
+    "up_for_reschedule": ("…", "yellow"),
     "deferred": ("…", "cyan"),
     "skipped": ("–", "dim"),
 }

@@ -59,7 +59,13 @@ def list_checks(
 def _print_suite(console: Console, domain: str, layer: Layer) -> None:
     checks = suite(domain, layer)
     table = Table(
-        "check", "table", "severity", "expected", "why", title=f"{domain}, {layer.gate}", title_justify="left"
+        Column("check", no_wrap=True),
+        "table",
+        "severity",
+        "expected",
+        "why",
+        title=f"{domain}, {layer.gate}",
+        title_justify="left",
     )
     for check in checks.checks:
         table.add_row(check.name, check.table, check.severity.value, check.test.expected, check.why)

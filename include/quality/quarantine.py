@@ -205,7 +205,8 @@ def _newest_load(connection: duckdb.DuckDBPyConnection, table: str, snapshot: in
 
 def _days_of(connection: duckdb.DuckDBPyConnection, table: str, loads: str) -> set[date]:
     found = connection.execute(
-        f"select distinct interval_date from bronze.{identifier(table)} where record_id is null and {loads}"
+        f"select distinct interval_date from bronze.{identifier(table)} "
+        f"where record_id is null and interval_date is not null and {loads}"
     )
     return {day for (day,) in found.fetchall()}
 
