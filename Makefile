@@ -1,7 +1,7 @@
 # `make help` lists the targets. Needs Python 3.11 to 3.13 and make; everything else is set up by them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up down setup test lint format docs lock manifest clean
+.PHONY: help demo up down setup test torture lint format docs lock manifest clean
 
 UV := 0.13.8
 
@@ -23,8 +23,11 @@ setup: .venv/installed ## Databases, environment and manifest, without starting 
 manifest: .venv/installed ## Parse the dbt project anew
 	@.venv/bin/lake manifest
 
-test: .venv/installed-dev ## Every test, on real engines
-	@.venv/bin/python -m pytest -n 2 --dist loadfile
+test: .venv/installed-dev ## The tests, on real engines
+	@.venv/bin/python -m pytest -n 3 --dist loadfile
+
+torture: .venv/installed-dev ## What takes longer: backfills under the scheduler, damage and repair
+	@.venv/bin/python -m pytest -n 2 --dist load -m torture
 
 lint: .venv/installed-dev ## Style of Python and SQL
 	@.venv/bin/ruff check .

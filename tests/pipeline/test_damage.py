@@ -4,6 +4,8 @@ import gc
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from include.interval import Interval
 from include.lake import catalog, fsck
 from include.lake.attach import Lake
@@ -23,6 +25,7 @@ def largest(lake: Lake, table: str) -> Path:
     return Path(max(files, key=lambda file: file.size).path)
 
 
+@pytest.mark.torture
 def test_upkeep_and_repair_leave_a_pipeline_that_ends_in_the_same_rows(make_flow: MakeFlow) -> None:
     flow = make_flow(demo_sites(FIRST - timedelta(days=3), END, secret_seed="test")[:2])
     flow.run(FIRST, END - timedelta(days=1))

@@ -146,6 +146,7 @@ def test_run_that_an_asset_triggers_has_the_interval_of_the_release(airflow: Air
     assert (first, end) in {(today - 7 * DAY, today), (today - DAY, today)}  # the demo's release, or the daily run's
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(500)
 def test_backfill_runs_take_turns(stack: Stack, airflow: Airflow, first_demo: str) -> None:
     last = datetime.now(UTC).date() - 8 * DAY
