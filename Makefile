@@ -24,7 +24,7 @@ manifest: .venv/installed ## Parse the dbt project anew
 	@.venv/bin/lake manifest
 
 test: .venv/installed-dev ## The tests, on real engines
-	@.venv/bin/python -m pytest -n 3 --dist loadfile
+	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 torture: .venv/installed-dev ## What takes longer: backfills under the scheduler, damage and repair
 	@.venv/bin/python -m pytest -n 2 --dist load -m torture

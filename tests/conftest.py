@@ -24,7 +24,14 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="lake-airflow-")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
+# The longest files start first, or a worker ends the suite alone with one of them.
+LONGEST = ("test_scheduler.py", "test_repeatable.py", "test_red_gates.py", "test_bad_input.py", "test_pipeline.py")
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

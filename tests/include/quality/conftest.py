@@ -1,8 +1,10 @@
 """A small sound lake, built once by the loader's rules, the gate and dbt; and lakes that hold bronze only."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import duckdb
 import pytest
 
 from include.interval import Interval
@@ -96,6 +98,16 @@ class Built:
     lake: Lake
     snapshot: int
     interval: Interval = INTERVAL
+
+    def put_back(self, connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
+        """Make tables again what they were, NOT NULL included, which `create table as` would lose."""
+        for table in tables:
+            columns = connection.execute(f"describe {table}").fetchall()
+            spelled = ", ".join(
+                f'"{name}" {kind}{" not null" if null == "NO" else ""}' for name, kind, null, *_ in columns
+            )
+            connection.execute(f"create or replace temp table kept as from {table} at (version => {self.snapshot})")
+            connection.execute(f"create or replace table {table} ({spelled}); insert into {table} from kept")
 
 
 def built_lake_of(request: pytest.FixtureRequest, domain: str) -> Built:

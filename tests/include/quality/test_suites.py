@@ -83,11 +83,7 @@ def test_breaking_what_a_check_states_turns_it_red(
             assert not [finding for finding in found if "an error" in finding.observed]
         assert result.success == all(check.severity is Severity.WARN for check in checks)
     finally:
-        for table in {name for statement in statements for name in TABLE.findall(statement)}:
-            # Not by making the table anew, which would lose its not-null constraints.
-            connection.execute(
-                f"delete from {table}; insert into {table} from {table} at (version => {built.snapshot})"
-            )
+        built.put_back(connection, {name for statement in statements for name in TABLE.findall(statement)})
 
 
 @pytest.fixture(scope="module")

@@ -122,8 +122,7 @@ def test_an_old_release_is_explained_as_it_was(built: Built, marts: Postgres, db
         assert now.requests[0].columns["load_seq"] > then.requests[0].columns["load_seq"]
     finally:
         with built.lake.open() as connection:
-            for (table,) in tables:
-                connection.execute(f"create or replace table {table} as from {table} at (version => {built.snapshot})")
+            built.put_back(connection, [table for (table,) in tables])
 
 
 @pytest.mark.parametrize(
