@@ -115,6 +115,11 @@ class Storage:
     def is_s3(self) -> bool:
         return self.url.startswith("s3://")
 
+    @property
+    def root(self) -> str:
+        """What its paths begin with: ends in a slash, without which s3://lake would cover s3://lake-2 as well."""
+        return self.url.rstrip("/") + "/"
+
     @classmethod
     def of(cls, connection: Connection) -> "Storage":
         """Read the extra of an `aws` connection (`url`, `endpoint_url`, `region_name`) or of a `file` one (`path`)."""

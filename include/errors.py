@@ -1,6 +1,11 @@
 """Errors that an operator reads: each names the thing, what was expected and the next step, and holds no secret."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without what engines add below it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class LakehouseError(Exception):
     """Base of every error that this project raises on purpose.
 

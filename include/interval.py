@@ -97,6 +97,17 @@ class Interval:
         return f"{self.start.date()}..{self.end.date()}"
 
 
+def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Runs of consecutive days, each as its first and last day."""
+    runs: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if runs and day - runs[-1][1] == ONE_DAY:
+            runs[-1] = (runs[-1][0], day)
+        else:
+            runs.append((day, day))
+    return runs
+
+
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(0), tzinfo=UTC)
 

@@ -15,6 +15,7 @@ from psycopg import sql
 from include.connections import Postgres, Storage
 from include.lake.attach import Lake
 from include.lake.extensions import link_extensions
+from include.lake.files import s3_client
 from include.lake.passfile import use_passwords
 from include.local import postgres
 from include.local.postgres import LocalPostgres
@@ -174,15 +175,12 @@ def s3_lake(lake: Lake, s3_server: Storage) -> Lake:
     """An empty lake whose files are in a bucket of its own; its catalog is that of `lake`."""
     import dataclasses
 
-    import boto3
-
     bucket = f"lake-{uuid.uuid4().hex[:12]}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint,
-        region_name=s3_server.region,
-        aws_access_key_id=s3_server.key_id,
-        aws_secret_access_key=s3_server.secret,
-    )
-    client.create_bucket(Bucket=bucket)
+    s3_client(s3_server).create_bucket(Bucket=bucket)
     return dataclasses.replace(lake, storage=dataclasses.replace(s3_server, url=f"s3://{bucket}/warehouse"))
+
+
+def objects(storage: Storage) -> list[str]:
+    """Every key in the storage's bucket."""
+    listed = s3_client(storage).list_objects_v2(Bucket=storage.url.removeprefix("s3://").partition("/")[0])
+    return [item["Key"] for item in listed.get("Contents", [])]

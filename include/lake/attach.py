@@ -51,7 +51,7 @@ class Lake:
 
     def attach_sql(self, *, snapshot: int | None = None, read_only: bool = False) -> str:
         """The ATTACH statement; holds no secret."""
-        options = [f"data_path {literal(self.storage.url.rstrip('/') + '/')}"]
+        options = [f"data_path {literal(self.storage.root)}"]
         options.append(f"metadata_schema {literal(self.metadata_schema)}")
         if snapshot is not None:
             options.append(f"snapshot_version {int(snapshot)}")
@@ -109,10 +109,15 @@ class Lake:
         return connection
 
 
+def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    """Whether the attached lake has the table, at the snapshot that the connection reads."""
+    query = "select 1 from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?"
+    return connection.execute(query, [ALIAS, str(schema), table]).fetchone() is not None
+
+
 def s3_secret_sql(storage: Storage) -> str:
     """A DuckDB secret scoped to the lake's bucket."""
-    scope = storage.url.rstrip("/") + "/"  # without the slash, s3://lake would cover s3://lake-2 as well
-    fields = [f"region {literal(storage.region)}", f"scope {literal(scope)}"]
+    fields = [f"region {literal(storage.region)}", f"scope {literal(storage.root)}"]
     if storage.key_id:
         fields += [f"key_id {literal(storage.key_id)}", f"secret {literal(storage.secret or '')}"]
     if storage.session_token:

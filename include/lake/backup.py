@@ -85,7 +85,7 @@ class Manifest:
     def stored(self) -> dict[str, Stored]:
         """Every file of it in the backup's place."""
         dumps = {f"{BACKUPS}{self.backup_id}/{name}": each for name, each in self.dumps.items()}
-        return dumps | {_kept_as(path, each): each for path, each in self.files.items()}
+        return dumps | {kept_as(path, each): each for path, each in self.files.items()}
 
     def holds(self, release_id: int) -> bool:
         return any(each["release_id"] == release_id for each in self.releases)
@@ -379,7 +379,7 @@ def _lake_files(opened: Metadata, lake: Lake) -> dict[str, int]:
     Raises:
         BackupError: one lies outside the lake's storage.
     """
-    root = catalog.root(lake)
+    root = lake.storage.root
     found = {}
     for file in catalog.files(opened):
         if not file.path.startswith(root):
@@ -407,7 +407,7 @@ def _copy_files(lake: Lake, location: Location, manifest: Manifest, progress: Pr
                 raise _unlike(lake, path, "is not there") from None
             if stored.size != new[path]:
                 raise _unlike(lake, path, f"has {stored.size} bytes and the catalog says {new[path]}")
-            location.files.put(_kept_as(path, stored), incoming)
+            location.files.put(kept_as(path, stored), incoming)
         return stored
 
     files = {path: there[path] for path in wanted if path not in new}
@@ -427,7 +427,8 @@ def _missing(wanted: Mapping[str, int], there: Mapping[str, Stored]) -> dict[str
     return {path: size for path, size in wanted.items() if path not in there or there[path].size != size}
 
 
-def _kept_as(path: str, stored: Stored) -> str:
+def kept_as(path: str, stored: Stored) -> str:
+    """Where a file of the lake is in the backup's place."""
     return f"{DATA}{path}.{stored.sha256}"
 
 
@@ -482,7 +483,7 @@ def _free_moment(location: Location) -> datetime:
 
 
 def _require_another_place(lake: Storage, backups: Storage) -> None:
-    inside = (backups.url.rstrip("/") + "/").startswith(lake.url.rstrip("/") + "/")
+    inside = backups.root.startswith(lake.root)
     if inside and lake.endpoint == backups.endpoint:
         raise BackupError(
             f"Connection lake_backup names {backups.url}, which is inside the lake's own storage {lake.url}; backups "

@@ -150,8 +150,14 @@ class Metadata:
 
     def execute(self, statement: str, **values: Any) -> list[tuple]:
         query = sql.SQL(statement).format(ducklake=sql.Identifier(self._lake.metadata_schema))
-        done = self._connection.execute(query, {"root": root(self._lake), **values})
+        done = self._connection.execute(query, {"root": self._lake.storage.root, **values})
         return done.fetchall() if done.description else []
+
+    def inlined_deletes(self, table_id: int) -> str | None:
+        """The catalog's table of the deletions that it holds itself for a table of the lake; None if it has none."""
+        name = f"ducklake_inlined_delete_{table_id}"
+        query = "select 1 from information_schema.tables where table_schema = %(schema)s and table_name = %(name)s"
+        return name if self.execute(query, schema=self._lake.metadata_schema, name=name) else None
 
 
 def read(lake: Lake) -> Catalog:
@@ -175,8 +181,3 @@ def read(lake: Lake) -> Catalog:
 def files(opened: Metadata) -> tuple[File, ...]:
     """Every file that some snapshot needs; what is only scheduled for deletion is not among them."""
     return tuple(File(*row) for row in opened.execute(_FILES))
-
-
-def root(lake: Lake) -> str:
-    """The address that relative paths of the catalog begin at."""
-    return lake.storage.url.rstrip("/") + "/"

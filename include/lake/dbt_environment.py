@@ -27,7 +27,7 @@ def _variables(lake: Lake) -> dict[str, str]:
     variables = {
         "LAKE_DBT_TARGET": "s3" if storage.is_s3 else "folder",
         "LAKE_DBT_CATALOG": lake.catalog.conninfo(),
-        "LAKE_DBT_STORAGE": storage.url.rstrip("/") + "/",
+        "LAKE_DBT_STORAGE": storage.root,
         "LAKE_DBT_METADATA_SCHEMA": lake.metadata_schema,
         "LAKE_DBT_EXTENSIONS": str(lake.extensions),
         "LAKE_DBT_TEMP": lake.spill_directory(),

@@ -16,9 +16,9 @@ import duckdb
 import psycopg
 
 from include.connections import Postgres
-from include.errors import LakehouseError
+from include.errors import LakehouseError, first_line
 from include.lake import catalog, locks
-from include.lake.attach import ALIAS, Lake, identifier, literal
+from include.lake.attach import ALIAS, Lake, identifier, literal, table_exists
 from include.lake.catalog import Catalog, File
 from include.lake.listing import Stored, footer_rows, open_storage, stored
 from include.lake.writers import maintaining
@@ -225,7 +225,7 @@ def _problems(
 
 
 def _deep_problems(lake: Lake, connection: duckdb.DuckDBPyConnection, files: list[File]) -> dict[str, str]:
-    beginning = len(catalog.root(lake))
+    beginning = len(lake.storage.root)
     with psycopg.connect(lake.catalog.conninfo()) as ledger:
         ledger.execute(_DIGESTS)
         known = dict(ledger.execute("select path, sha256 from lakehouse.file_digests").fetchall())
@@ -269,7 +269,7 @@ def _undecodable(connection: duckdb.DuckDBPyConnection, path: str) -> str | None
             f"select sum(hash(__row)::hugeint) from read_parquet({literal(path)}, hive_partitioning => false) as __row"
         ).fetchone()
     except duckdb.Error as error:
-        return str(error).strip().splitlines()[0]
+        return first_line(error)
     return None
 
 
@@ -302,9 +302,9 @@ def _unknown(known: Catalog, there: Mapping[str, Stored], now: datetime) -> tupl
 
 def _folder(lake: Lake, file: File) -> str:
     """The folder of the file's table: below it lie its partitions."""
-    parts = file.path.removeprefix(catalog.root(lake)).split("/")
-    if file.path.startswith(catalog.root(lake)) and len(parts) > 2:
-        return f"{catalog.root(lake)}{parts[0]}/{parts[1]}"
+    parts = file.path.removeprefix(lake.storage.root).split("/")
+    if file.path.startswith(lake.storage.root) and len(parts) > 2:
+        return f"{lake.storage.root}{parts[0]}/{parts[1]}"
     return file.path.rpartition("/")[0]
 
 
@@ -382,12 +382,8 @@ def _take_out(lake: Lake, damage: list[Damage]) -> int:
             snapshot=snapshot,
             ids=ids,
         )
-        inlined = f"ducklake_inlined_delete_{table_id}"
-        if opened.execute(
-            "select 1 from information_schema.tables where table_schema = %(schema)s and table_name = %(inlined)s",
-            schema=lake.metadata_schema,
-            inlined=inlined,
-        ):
+        inlined = opened.inlined_deletes(table_id)
+        if inlined:
             deleted += opened.execute(
                 f"delete from {{ducklake}}.{inlined} where file_id = any(%(ids)s) returning 1", ids=ids
             )
@@ -397,10 +393,7 @@ def _take_out(lake: Lake, damage: list[Damage]) -> int:
 def _forget(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
     """Remove watermarks, so that everything is read again."""
     for table in ("watermarks", "quarantine_applied"):
-        if connection.execute(
-            "select 1 from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?",
-            [ALIAS, META_SCHEMA, table],
-        ).fetchone():
+        if table_exists(connection, META_SCHEMA, table):
             connection.execute(f"delete from {ALIAS}.{META_SCHEMA}.{table} where {condition}")
 
 

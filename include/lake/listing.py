@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from include.errors import first_line
 from include.lake.attach import Lake, s3_secret_sql
 
 FOOTER_QUERY = "select file_name, num_rows from parquet_file_metadata(?)"
@@ -25,7 +26,7 @@ def stored(
 ) -> dict[str, Stored]:
     """Every file below the lake's storage, or below some folders of it, by its full path."""
     found: dict[str, Stored] = {}
-    for folder in folders if folders is not None else [lake.storage.url.rstrip("/") + "/"]:
+    for folder in folders if folders is not None else [lake.storage.root]:
         if lake.storage.is_s3:
             rows = connection.execute(
                 "select filename, size, last_modified from read_blob(?)", [f"{folder.rstrip('/')}/**"]
@@ -48,7 +49,7 @@ def footer_rows(lake: Lake, connection: duckdb.DuckDBPyConnection, paths: list[s
         try:
             found[path] = pq.read_metadata(path).num_rows
         except (OSError, pa.ArrowException) as error:
-            found[path] = _first_line(error)
+            found[path] = first_line(error)
     return found
 
 
@@ -87,10 +88,6 @@ def _bucket_footers(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> 
         return dict(connection.execute(FOOTER_QUERY, [paths]).fetchall())
     except duckdb.Error as error:
         if len(paths) == 1:
-            return {paths[0]: _first_line(error)}
+            return {paths[0]: first_line(error)}
     middle = len(paths) // 2
     return _bucket_footers(connection, paths[:middle]) | _bucket_footers(connection, paths[middle:])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,7 +7,7 @@
 Expiring snapshots, merging and rewriting only schedule files for deletion, and need neither.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -47,6 +47,22 @@ class Held:
             ) from error
 
 
+def take(connection: psycopg.Connection, keys: Sequence[int], seconds: int, *, shared: bool = False) -> bool:
+    """Wait for an advisory lock, held for as long as the connection lives; False if others had it for `seconds`.
+
+    Args:
+        keys: one number of 64 bits, or two of 32.
+    """
+    # Nothing happens on this connection for as long as the lock is held.
+    connection.execute(f"set lock_timeout = '{seconds}s'; set idle_session_timeout = 0; set statement_timeout = 0")
+    function, places = f"pg_advisory_lock{'_shared' if shared else ''}", ", ".join("%s" for _ in keys)
+    try:
+        connection.execute(f"select {function}({places})", keys)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
+
+
 @contextmanager
 def no_cleanup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
     """Keep every file of the lake where it is: no cleanup starts until this ends.
@@ -54,7 +70,7 @@ def no_cleanup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]
     Raises:
         LockError: a cleanup has been running for longer than `seconds`.
     """
-    with _hold(catalog, FILES, "_shared", "the lake's files against a cleanup", seconds) as held:
+    with _hold(catalog, FILES, "the lake's files against a cleanup", seconds, shared=True) as held:
         yield held
 
 
@@ -65,7 +81,7 @@ def cleanup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
     Raises:
         LockError: they have been running for longer than `seconds`; nothing may be deleted.
     """
-    with _hold(catalog, FILES, "", "the right to delete the lake's files", seconds) as held:
+    with _hold(catalog, FILES, "the right to delete the lake's files", seconds) as held:
         yield held
 
 
@@ -76,21 +92,17 @@ def one_backup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]
     Raises:
         LockError: another has been running for longer than `seconds`.
     """
-    with _hold(catalog, BACKUPS, "", "the right to change the backups", seconds) as held:
+    with _hold(catalog, BACKUPS, "the right to change the backups", seconds) as held:
         yield held
 
 
 @contextmanager
-def _hold(catalog: Postgres, key: int, kind: str, what: str, seconds: int) -> Iterator[Held]:
+def _hold(catalog: Postgres, key: int, what: str, seconds: int, *, shared: bool = False) -> Iterator[Held]:
     use_passwords(catalog)
     with psycopg.connect(catalog.conninfo(), autocommit=True) as connection:
-        # Nothing happens on this connection for as long as the holder works.
-        connection.execute(f"set lock_timeout = '{seconds}s'; set idle_session_timeout = 0; set statement_timeout = 0")
-        try:
-            connection.execute(f"select pg_advisory_lock{kind}(%s)", [key])
-        except psycopg.errors.LockNotAvailable:
+        if not take(connection, [key], seconds, shared=shared):
             raise LockError(
                 f"Another process has held {what} for {seconds} s (a backup, a cleanup or a restore); wait for it to "
                 "end and run this again."
-            ) from None
+            )
         yield Held(connection, what)

@@ -7,7 +7,7 @@ it is the same for the same row. What releases pin is compared with the ledger, 
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -177,7 +177,8 @@ def _run(
         rows = {} if step is Step.LEFTOVERS else fingerprints(connection, known)
         progress(f"{step}: at work")
         do(work, due)
-        still = find(_again(work))
+        then = catalog.read(lake)
+        still = find(replace(work, known=then))
         # How DuckLake divides files into merged ones is its own affair; a table that it left alone is not.
         allowed = {name: count - 1 if step is Step.MERGE else 0 for name, count in due.items()}
         left = {name: still[name] for name in due if still.get(name, 0) > allowed[name]}
@@ -187,15 +188,10 @@ def _run(
                 "was lost. Run `lake fsck`, and look for this version of DuckLake in its issues."
             )
         progress(f"{step}: reading every table again")
-        then = catalog.read(lake)
         if step is not Step.LEFTOVERS:
             verified = _verify(step, connection, marts, known, then, rows, work.pinned)
         after = size(work, then)
     return StepReport(step, dry_run, due, unit, before, after, verified, perf_counter() - started)
-
-
-def _again(work: _Work) -> _Work:
-    return _Work(work.lake, work.connection, catalog.read(work.lake), work.keep, work.now, work.pinned, work.home)
 
 
 def size(work: _Work, known: Catalog) -> Size:
@@ -342,12 +338,8 @@ def _inlined_deletes(work: _Work) -> set[int]:
     found: set[int] = set()
     with catalog.metadata(work.lake) as opened:
         for table in work.known.tables:
-            name = f"ducklake_inlined_delete_{table.table_id}"
-            if opened.execute(
-                "select 1 from information_schema.tables where table_schema = %(schema)s and table_name = %(name)s",
-                schema=work.lake.metadata_schema,
-                name=name,
-            ):
+            name = opened.inlined_deletes(table.table_id)
+            if name:
                 found |= {file_id for (file_id,) in opened.execute(f"select distinct file_id from {{ducklake}}.{name}")}
     return found
 

@@ -34,6 +34,7 @@ from include.lake.backup import (
     Manifest,
     Progress,
     each_of,
+    kept_as,
     verify_stored,
 )
 from include.lake.files import Files, fetch, require_space
@@ -383,7 +384,7 @@ def _restore_files(location: Location, manifest: Manifest, storage: Storage, tem
         if there.get(path) == stored.size and target.sha256(path) == stored.sha256:
             return False
         with target.incoming() as incoming:
-            _, sha256 = fetch(location.files, f"files/{path}.{stored.sha256}", incoming)
+            _, sha256 = fetch(location.files, kept_as(path, stored), incoming)
             if sha256 != stored.sha256:
                 raise BackupError(f"{path} of backup {manifest.backup_id} changed while it was restored.")
             target.put(path, incoming)
@@ -421,7 +422,7 @@ def _fill_catalog(connection: psycopg.Connection, archive: Path, manifest: Manif
     database_dump.restore(connection, archive, moved)
     schema = sql.Identifier(lake.metadata_schema)
     update = sql.SQL("update {}.ducklake_metadata set value = %s where key = 'data_path' and scope is null")
-    connection.execute(update.format(schema), [lake.storage.url.rstrip("/") + "/"])
+    connection.execute(update.format(schema), [lake.storage.root])
     # Backups hold no file that was only waiting for its deletion.
     connection.execute(sql.SQL("delete from {}.ducklake_files_scheduled_for_deletion").format(schema))
 

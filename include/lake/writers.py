@@ -64,7 +64,7 @@ def hold(lake: "Lake", holder: object) -> None:
     with _mutex:
         session = _sessions().get(key)
         if session is None:
-            session = _sessions()[key] = _Session(_lock(lake, "_shared", WRITER_SECONDS))
+            session = _sessions()[key] = _Session(_lock(lake, WRITER_SECONDS, shared=True))
         pid = os.getpid()
         session.holders.append(weakref.ref(holder, lambda _: _release(key, session, pid)))
 
@@ -94,7 +94,7 @@ def maintaining(lake: "Lake", seconds: int = MAINTENANCE_SECONDS) -> Iterator[No
             if mine.in_use():
                 raise BusyError("This process writes the lake itself; close its connections before maintenance.")
             _end(key, mine)  # somebody still refers to a connection that was closed
-        session = _sessions()[key] = _Session(_lock(lake, "", seconds))
+        session = _sessions()[key] = _Session(_lock(lake, seconds))
         session.holders.append(weakref.ref(session))
     try:
         yield
@@ -104,26 +104,24 @@ def maintaining(lake: "Lake", seconds: int = MAINTENANCE_SECONDS) -> Iterator[No
             _end(key, session)
 
 
-def _lock(lake: "Lake", kind: str, seconds: int) -> "psycopg.Connection":
+def _lock(lake: "Lake", seconds: int, *, shared: bool = False) -> "psycopg.Connection":
     import psycopg
 
+    from include.lake.locks import take
     from include.lake.passfile import use_passwords
 
     use_passwords(lake.catalog)
     connection = psycopg.connect(lake.catalog.conninfo(), autocommit=True)
     try:
-        # Nothing happens on this connection for as long as the lock is held.
-        connection.execute(f"set lock_timeout = '{seconds}s'; set idle_session_timeout = 0; set statement_timeout = 0")
         number = zlib.crc32(lake.metadata_schema.encode()) - 2**31
-        connection.execute(f"select pg_advisory_lock{kind}({_LOCK}, {number})")
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, psycopg.errors.LockNotAvailable):
-            who, other = ("A writer", "maintenance") if kind else ("Maintenance", "writers")
+        if not take(connection, [_LOCK, number], seconds, shared=shared):
+            who, other = ("A writer", "maintenance") if shared else ("Maintenance", "writers")
             raise BusyError(
                 f"{who} of the lake waited {seconds} s for {other} to end; nothing was changed. Try again later: "
                 "Airflow's running tasks, and `select * from pg_locks where locktype = 'advisory'`, show who it is."
-            ) from None
+            )
+    except BaseException:
+        connection.close()
         raise
     return connection
 

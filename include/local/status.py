@@ -8,7 +8,7 @@ import psycopg
 
 from include import runtime
 from include import settings as environment
-from include.errors import LakehouseError
+from include.errors import LakehouseError, first_line
 from include.local import airflow_api, stack
 from include.release.ledger import Entry
 
@@ -54,7 +54,7 @@ def _lake() -> State:
                 "select max(snapshot_id), max(snapshot_time) from ducklake_snapshots('dl')"
             ).fetchone()
     except (LakehouseError, duckdb.Error) as error:
-        return State("lake", False, _first_line(error))
+        return State("lake", False, first_line(error))
     assert row is not None
     return State("lake", True, f"snapshot {row[0]}, written {row[1]:%Y-%m-%d %H:%M} UTC")
 
@@ -65,7 +65,7 @@ def _certified(domain: str) -> list[State]:
     try:
         entries = ledger.entries(runtime.marts(), domain)
     except (LakehouseError, psycopg.Error) as error:
-        return [State(f"{domain} release", None, _first_line(error))]
+        return [State(f"{domain} release", None, first_line(error))]
     if not entries:
         return [State(f"{domain} release", False, "none yet; `make demo` or `lake run` makes one")]
     last, until = entries[-1], covered_until(entries)
@@ -74,7 +74,7 @@ def _certified(domain: str) -> list[State]:
     try:
         pinned = certify.pinned_release(runtime.lake(), domain)
     except LakehouseError as error:
-        return [*states, State(f"{domain} views", None, _first_line(error))]
+        return [*states, State(f"{domain} views", None, first_line(error))]
     same = pinned == last.release_id
     detail = f"show release {pinned}" if same else f"show release {pinned}, the ledger says {last.release_id}"
     return [*states, State(f"{domain} views", same, detail)]
@@ -85,7 +85,3 @@ def covered_until(entries: Sequence[Entry]) -> datetime:
     newest = entries[-1]
     visible = newest.rolled_back_to or newest.release_id
     return max(entry.interval_end for entry in entries if entry.kind == "release" and entry.release_id <= visible)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

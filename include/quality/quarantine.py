@@ -13,9 +13,9 @@ from datetime import date
 
 import duckdb
 
-from include.errors import GateError
-from include.interval import ONE_DAY, Interval
-from include.lake.attach import Lake, identifier, literal
+from include.errors import GateError, first_line
+from include.interval import Interval, ranges
+from include.lake.attach import Lake, identifier, literal, table_exists
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.quality.checks import RowRule, Scope, Suite
 from include.quality.suites import suite as suite_of
@@ -91,7 +91,7 @@ def judge(
         judged = {
             table: _judge(connection, table, rules, dag_run_id, again)
             for table, rules in suite.row_rules.items()
-            if _exists(connection, Layer.BRONZE, table)
+            if table_exists(connection, Layer.BRONZE, table)
         }
         message = f"rows set aside in {suite.domain} by {dag_run_id}"
         connection.execute("call dl.set_commit_message('gate_bronze', ?)", [message])
@@ -139,7 +139,7 @@ def keep_undated(
 
 
 def _keeps_undated(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    if not _exists(connection, QUARANTINE_SCHEMA, table):
+    if not table_exists(connection, QUARANTINE_SCHEMA, table):
         return False
     found = connection.execute(f"select 1 from quarantine.{identifier(table)} where interval_date is null limit 1")
     return found.fetchone() is not None
@@ -157,7 +157,7 @@ def landed_days(
     connection: duckdb.DuckDBPyConnection, tables: Iterable[str], interval: Interval
 ) -> tuple[tuple[date, date], ...]:
     """The interval's days and those that its loads landed beside them, as ranges with both ends included."""
-    return _ranges(_landed(connection, tables, interval))
+    return tuple(ranges(_landed(connection, tables, interval)))
 
 
 def answered_days(
@@ -170,9 +170,9 @@ def answered_days(
     """
     days = _landed(connection, tables, interval)
     for table in tables:
-        if _exists(connection, Layer.BRONZE, table):
+        if table_exists(connection, Layer.BRONZE, table):
             days |= _days_of(connection, table, f"load_seq > {_newest_load(connection, table, released)}")
-    return _ranges(days)
+    return tuple(ranges(days))
 
 
 def _landed(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], interval: Interval) -> set[date]:
@@ -180,7 +180,7 @@ def _landed(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], interv
     first, end = interval.start.date(), interval.end.date()
     days = set(interval.days())
     for table in tables:
-        if _exists(connection, Layer.BRONZE, table):
+        if table_exists(connection, Layer.BRONZE, table):
             loads = connection.execute(
                 f"select distinct load_seq from bronze.{identifier(table)} where record_id is null "
                 f"and interval_date >= date '{first}' and interval_date < date '{end}'"
@@ -209,16 +209,6 @@ def _days_of(connection: duckdb.DuckDBPyConnection, table: str, loads: str) -> s
         f"where record_id is null and interval_date is not null and {loads}"
     )
     return {day for (day,) in found.fetchall()}
-
-
-def _ranges(days: Iterable[date]) -> tuple[tuple[date, date], ...]:
-    ranges: list[tuple[date, date]] = []
-    for day in sorted(days):
-        if ranges and ranges[-1][1] == day - ONE_DAY:
-            ranges[-1] = (ranges[-1][0], day)
-        else:
-            ranges.append((day, day))
-    return tuple(ranges)
 
 
 def _judge(
@@ -257,7 +247,7 @@ def _judge(
         )
     except duckdb.Error as error:
         raise GateError(
-            f"The row rules of bronze.{table} cannot be evaluated: {_first_line(error)}. Mend the rule in the suite, "
+            f"The row rules of bronze.{table} cannot be evaluated: {first_line(error)}. Mend the rule in the suite, "
             "or the load that left out what it needs; nothing was set aside."
         ) from error
     connection.execute(
@@ -296,24 +286,12 @@ def _ensure_tables(connection: duckdb.DuckDBPyConnection, suite: Suite) -> None:
 def _ensure(connection: duckdb.DuckDBPyConnection, schema: str, tables: Mapping[str, str]) -> None:
     # "if not exists" alone would commit a snapshot that changes nothing.
     for table, columns in tables.items():
-        if not _exists(connection, schema, table):
+        if not table_exists(connection, schema, table):
             connection.execute(f"create schema if not exists {schema}")
             connection.execute(f"create table if not exists {schema}.{identifier(table)} ({columns})")
-
-
-def _exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
-    found = connection.execute(
-        "select 1 from duckdb_tables() where database_name = 'dl' and schema_name = ? and table_name = ?",
-        [str(schema), table],
-    )
-    return found.fetchone() is not None
 
 
 def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple:
     row = connection.execute(sql).fetchone()
     assert row is not None
     return row
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -7,9 +7,9 @@ from typing import Any
 
 import duckdb
 
-from include.errors import GateError, LakehouseError
+from include.errors import GateError, LakehouseError, first_line
 from include.interval import ONE_DAY, Interval
-from include.lake.attach import Lake, identifier, literal
+from include.lake.attach import Lake, identifier, literal, table_exists
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.quality.checks import RowRule, Suite
 from include.quality.quarantine import broken_rules_sql
@@ -108,7 +108,7 @@ def listing(
     groups = []
     with lake.open(read_only=True) as connection:
         for table in _chosen(suite_of(domain, Layer.BRONZE), tables):
-            if _exists(connection, QUARANTINE_SCHEMA, table):
+            if table_exists(connection, QUARANTINE_SCHEMA, table):
                 groups += _groups(connection, table, rule, first, end)
     return groups
 
@@ -156,7 +156,9 @@ def plan(
     if (first is None) != (end is None):
         raise LakehouseError(f"A replay needs both days or neither, and was given {first} to {end}.")
     with lake.open(read_only=True) as connection:
-        there = {table: rules for table, rules in suite.row_rules.items() if _exists(connection, Layer.BRONZE, table)}
+        there = {
+            table: rules for table, rules in suite.row_rules.items() if table_exists(connection, Layer.BRONZE, table)
+        }
         undated = sum(_undated(connection, table) for table in there)
         if first is None or end is None:
             days = [day for table in chosen if table in there for day in _days_set_aside(connection, table)]
@@ -184,7 +186,7 @@ def _judgement(
     within = f"interval_date >= date '{interval.start.date()}' and interval_date < date '{interval.end.date()}'"
     key = "site, interval_date, record_id, load_seq"
     aside = f"(select {key}, true as is_aside from quarantine.{identifier(table)} where {within})"
-    if not _exists(connection, QUARANTINE_SCHEMA, table):
+    if not table_exists(connection, QUARANTINE_SCHEMA, table):
         aside = "(select null::varchar as site, null::date as interval_date, null::varchar as record_id, "
         aside += "null::bigint as load_seq, true as is_aside where false)"
     try:
@@ -206,8 +208,9 @@ def _judgement(
             """
         ).fetchone()
     except duckdb.Error as error:
-        reason = str(error).strip().splitlines()[0]
-        raise GateError(f"The row rules of bronze.{table} cannot be evaluated: {reason} Mend the rule.") from error
+        raise GateError(
+            f"The row rules of bronze.{table} cannot be evaluated: {first_line(error)} Mend the rule."
+        ) from error
     assert found is not None
     *counts, days = found
     return Judgement(table, *counts, days=tuple(days))
@@ -216,9 +219,9 @@ def _judgement(
 def _days_set_aside(connection: duckdb.DuckDBPyConnection, table: str) -> list[date]:
     """Days on which rows are in quarantine, or were when a model was built last: that build is still to be mended."""
     held = []
-    if _exists(connection, QUARANTINE_SCHEMA, table):
+    if table_exists(connection, QUARANTINE_SCHEMA, table):
         held.append(f"select interval_date from quarantine.{identifier(table)} where interval_date is not null")
-    if _exists(connection, META_SCHEMA, "quarantine_applied"):
+    if table_exists(connection, META_SCHEMA, "quarantine_applied"):
         held.append(
             f"select interval_date from {META_SCHEMA}.quarantine_applied where source_table = {literal(table)} "
             "group by model, site, interval_date having max_by(fingerprint, recorded_at) <> ''"
@@ -227,14 +230,9 @@ def _days_set_aside(connection: duckdb.DuckDBPyConnection, table: str) -> list[d
 
 
 def _undated(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    if not _exists(connection, QUARANTINE_SCHEMA, table):
+    if not table_exists(connection, QUARANTINE_SCHEMA, table):
         return 0
     query = f"select count(*) from quarantine.{identifier(table)} where interval_date is null"
     row = connection.execute(query).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
-    query = "select 1 from duckdb_tables() where database_name = 'dl' and schema_name = ? and table_name = ?"
-    return connection.execute(query, [str(schema), table]).fetchone() is not None

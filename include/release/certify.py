@@ -192,16 +192,14 @@ def repoint(connection: duckdb.DuckDBPyConnection, entry: Entry) -> tuple[str, .
 def pinned_release(lake: Lake, domain: str) -> int | None:
     """The release that readers of the lake's views see; None before the first."""
     with lake.open(read_only=True) as connection:
-        marks = _marks(connection)
-    ids = [mark["release_id"] for mark in marks.values() if mark.get("domain") == domain]
-    return max(ids, default=None)
+        views = _views(connection)
+    return max((view.mark["release_id"] for view in views if view.mark.get("domain") == domain), default=None)
 
 
 def pinned_snapshot(connection: duckdb.DuckDBPyConnection, domain: str) -> int | None:
     """The snapshot that readers of the lake's views see of a domain; None before its first release."""
-    pins = pinned_views(connection)
-    marks = _marks(connection)
-    return max((pins[name][0] for name, mark in marks.items() if mark.get("domain") == domain), default=None)
+    shown = (view.snapshot for view in _views(connection) if view.mark.get("domain") == domain)
+    return max((snapshot for snapshot in shown if snapshot is not None), default=None)
 
 
 def _passed(domain: str, snapshot_id: int, gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -298,26 +296,29 @@ def _vanished(marts: Postgres, entry: Entry) -> tuple[str, ...]:
 
 def pinned_views(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int | None]]:
     """The snapshot and the release that each view shows."""
-    marks = _marks(connection)
-    pins = {}
-    for name, sql in _views(connection, "sql"):
-        version = re.search(r"version\s*=>\s*(\d+)", sql, re.IGNORECASE)
-        if version:
-            pins[name] = (int(version[1]), marks.get(name, {}).get("release_id"))
-    return pins
+    return {
+        view.name: (view.snapshot, view.mark.get("release_id"))
+        for view in _views(connection)
+        if view.snapshot is not None
+    }
 
 
-def _marks(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
-    found = {}
-    for name, comment in _views(connection, "comment"):
-        mark = ledger.read_mark(comment or "")
-        if mark:
-            found[name] = mark
-    return found
+@dataclass(frozen=True)
+class _View:
+    """A view of the marts: the snapshot that it pins, and what its release left as a comment; empty without one."""
+
+    name: str
+    snapshot: int | None
+    mark: dict[str, Any]
 
 
-def _views(connection: duckdb.DuckDBPyConnection, column: str) -> list[tuple[str, str]]:
-    return connection.execute(
-        f"select view_name, {column} from duckdb_views() where database_name = ? and schema_name = ?",
+def _views(connection: duckdb.DuckDBPyConnection) -> list[_View]:
+    found = connection.execute(
+        "select view_name, sql, comment from duckdb_views() where database_name = ? and schema_name = ?",
         [ALIAS, MARTS_SCHEMA],
     ).fetchall()
+    views = []
+    for name, text, comment in found:
+        version = re.search(r"version\s*=>\s*(\d+)", text, re.IGNORECASE)
+        views.append(_View(name, int(version[1]) if version else None, ledger.read_mark(comment or "") or {}))
+    return views

@@ -23,14 +23,14 @@ def in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
         import duckdb
         import psycopg
 
-        from include.errors import LakehouseError
+        from include.errors import LakehouseError, first_line
 
         try:
             command(*args, **kwargs)
         except LakehouseError as error:
             _fail(str(error))
         except (duckdb.Error, psycopg.Error) as error:
-            _fail(str(error).strip().splitlines()[0])
+            _fail(first_line(error))
 
     return run
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from include.errors import LakehouseError
-from include.interval import ONE_DAY, Interval
+from include.interval import ONE_DAY, Interval, ranges
 from include.release import ledger
 from include.release.ledger import Entry
 
@@ -23,13 +23,8 @@ def chunks(wanted: Interval, covered: set[date], longest: int) -> list[Interval]
     """
     if longest < 1:
         raise LakehouseError(f"A chunk of {longest} days is too short; expected at least 1 day.")
-    found: list[Interval] = []
-    for day in wanted.days():
-        if day in covered:
-            continue
-        last = found[-1] if found else None
-        if last and last.end.date() == day and len(last.days()) < longest:
-            found[-1] = Interval.of_days(last.start.date(), day + ONE_DAY)
-        else:
-            found.append(Interval.of_days(day, day + ONE_DAY))
-    return found
+    return [
+        Interval.of_days(start, min(start + longest * ONE_DAY, last + ONE_DAY))
+        for first, last in ranges(set(wanted.days()) - covered)
+        for start in Interval.of_days(first, last + ONE_DAY).days()[::longest]
+    ]

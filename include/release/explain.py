@@ -16,7 +16,7 @@ import duckdb
 
 from include.connections import Postgres
 from include.dbt_project import MANIFEST, Node, lineage
-from include.errors import ReleaseError
+from include.errors import ReleaseError, first_line
 from include.lake.attach import Lake, identifier
 from include.layers import QUARANTINE_SCHEMA, Layer
 from include.release import ledger
@@ -210,11 +210,11 @@ def _keep_row(
             list(where.values()),
         )
     except duckdb.ConversionException as error:
-        raise ReleaseError(f"A value in --where does not fit its column: {str(error).splitlines()[0]}") from None
+        raise ReleaseError(f"A value in --where does not fit its column: {first_line(error)}") from None
     except duckdb.Error as error:
         raise ReleaseError(
             f"Mart {mart} of release {entry.release_id} cannot be read at snapshot {entry.snapshot_id}: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
     found = connection.execute(f"select count(*) from {_found(mart)}").fetchall()[0][0]
     said = ", ".join(f"{column} = {value}" for column, value in where.items())
@@ -237,7 +237,7 @@ def _keep_upstream(connection: duckdb.DuckDBPyConnection, node: Node, through: M
     except duckdb.Error as error:
         raise ReleaseError(
             f"{node.schema}.{node.name} cannot be read as `explained_by` of {' and '.join(through)} says, or had "
-            f"another shape at that release: {str(error).strip().splitlines()[0]}"
+            f"another shape at that release: {first_line(error)}"
         ) from error
     rows = connection.execute(f"select count(*) from {_found(node.name)}").fetchall()[0][0]
     key = ", ".join(identifier(column) for column in node.key) or "all"

@@ -22,6 +22,7 @@ from psycopg import sql
 from include.connections import Postgres
 from include.errors import ReleaseError, SetupError
 from include.lake.attach import ALIAS, Lake
+from include.lake.locks import take
 from include.layers import MARTS_SCHEMA
 from include.release.transaction import Transaction
 
@@ -189,14 +190,10 @@ def lock(marts: Postgres, seconds: int = LOCK_SECONDS) -> Iterator[None]:
         ReleaseError: another process holds it for longer than `seconds`.
     """
     with _connect(marts) as connection:
-        # Nothing happens on this connection for as long as the release takes.
-        connection.execute(f"set lock_timeout = '{seconds}s'; set idle_session_timeout = 0; set statement_timeout = 0")
-        try:
-            connection.execute("select pg_advisory_lock(%s)", [ADVISORY_LOCK])
-        except psycopg.errors.LockNotAvailable:
+        if not take(connection, [ADVISORY_LOCK], seconds):
             raise ReleaseError(
                 f"Another release has been running for {seconds} s; wait for it to end and run this again."
-            ) from None
+            )
         yield
 
 

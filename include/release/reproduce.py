@@ -10,7 +10,7 @@ from typing import BinaryIO
 import duckdb
 
 from include.connections import Postgres
-from include.errors import ReleaseError
+from include.errors import ReleaseError, first_line
 from include.lake.attach import Lake, identifier, literal
 from include.release import ledger
 from include.release.content_hash import ContentHash, content_hash, select_list
@@ -71,7 +71,7 @@ def read_content(
         except duckdb.Error as error:
             raise ReleaseError(
                 f"Mart {name} of release {entry.release_id} cannot be read at snapshot {entry.snapshot_id}: "
-                f"{str(error).strip().splitlines()[0]} If its files are gone, restore them from a backup."
+                f"{first_line(error)} If its files are gone, restore them from a backup."
             ) from error
         if content != ContentHash(record["rows"], record["sha256"]):
             raise ReleaseError(

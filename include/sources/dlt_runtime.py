@@ -206,7 +206,7 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: 
         def client_class(self) -> type:
             return Client
 
-    storage = FilesystemConfiguration(bucket_url=lake.storage.url.rstrip("/") + "/")
+    storage = FilesystemConfiguration(bucket_url=lake.storage.root)
     if lake.storage.is_s3:
         # Never used, as the connection has its secret; without them dlt would look for the machine's own.
         storage.credentials = AwsCredentials(aws_access_key_id="-", aws_secret_access_key="-", region_name="-")  # noqa: S106

@@ -2,12 +2,10 @@
 
 from datetime import date, timedelta
 
-import boto3
-
-from include.connections import Storage
 from include.lake.attach import Lake
 from include.local.nightscout import demo_sites
 from include.release.reproduce import reproduce
+from tests.conftest import objects
 from tests.pipeline.conftest import MakeFlow
 
 FIRST = date(2026, 5, 4)
@@ -24,18 +22,6 @@ def test_the_whole_flow_on_s3(make_flow: MakeFlow, s3_lake: Lake) -> None:
     assert all(published.values())
     again = reproduce(flow.lake, flow.marts, "mrt_daily_glycaemia", first.entry.release_id, flow.home / "first.parquet")
     assert again.content.rows > 0
-    keys = _keys(s3_lake.storage)
+    keys = objects(s3_lake.storage)
     assert {key.split("/")[1] for key in keys} >= {"bronze", "silver", "gold"}
     assert not [path for path in flow.home.rglob("*.parquet") if path.name != "first.parquet"]
-
-
-def _keys(storage: Storage) -> list[str]:
-    bucket, _, prefix = storage.url.removeprefix("s3://").partition("/")
-    client = boto3.client(
-        "s3",
-        endpoint_url=storage.endpoint,
-        region_name=storage.region,
-        aws_access_key_id=storage.key_id,
-        aws_secret_access_key=storage.secret,
-    )
-    return [found["Key"] for found in client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from include.interval import ONE_DAY, Interval
+from include.interval import Interval, ranges
 from include.sources.nightscout.client import V3, SiteClient
 from include.sources.nightscout.sites import Site
 from include.sources.nightscout.streams import DAY_MS, EPOCH, LAST_MS, Record, Stream, milliseconds
@@ -128,17 +128,6 @@ def fetch_site(
         fetched_at=datetime.now(UTC),
         undated=tuple(undated),
     )
-
-
-def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Runs of consecutive days, each as its first and last day."""
-    runs: list[tuple[date, date]] = []
-    for day in sorted(days):
-        if runs and day - runs[-1][1] == ONE_DAY:
-            runs[-1] = (runs[-1][0], day)
-        else:
-            runs.append((day, day))
-    return runs
 
 
 def _changed_days(

@@ -5,7 +5,8 @@ import pytest
 
 from include.connections import Postgres, Storage
 from include.lake.attach import Lake
-from tests.include.release.building import Releasing, lake_connection
+from tests.include.lake.small_lake import SmallLake
+from tests.include.release.building import Releasing, close_lake
 
 
 @pytest.fixture
@@ -15,12 +16,20 @@ def releasing(lake: Lake, marts_server: Postgres) -> Iterator[Releasing]:
 
 
 @pytest.fixture
+def small(lake: Lake, marts_server: Postgres) -> Iterator[SmallLake]:
+    made = SmallLake(lake, marts_server).make(releases=0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def released(lake: Lake, marts_server: Postgres) -> Iterator[SmallLake]:
+    made = SmallLake(lake, marts_server).make(releases=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def backups(tmp_path: Path) -> Storage:
     """An empty place for backups."""
     return Storage(str(tmp_path / "backup"))
-
-
-def close_lake() -> None:
-    """Close the connection that `building` keeps open, as when the lake is lost."""
-    if lake_connection.cache_info().currsize:
-        lake_connection.cache_clear()

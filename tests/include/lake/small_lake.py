@@ -7,7 +7,7 @@ from include.connections import Postgres
 from include.lake import catalog
 from include.lake.attach import Lake
 from include.lake.catalog import File
-from tests.include.release.building import Releasing, build, lake_connection
+from tests.include.release.building import Releasing, build, close_lake
 
 LOADS = 4
 LATER = datetime.now(UTC) + timedelta(days=40)  # everything here is old by then, but for what is retained
@@ -59,8 +59,7 @@ class SmallLake(Releasing):
                 connection.execute(statement)
 
     def close(self) -> None:
-        if lake_connection.cache_info().currsize:
-            lake_connection.cache_clear()
+        close_lake()
 
     def tables(self) -> dict[str, list[tuple]]:
         with self.lake.open(read_only=True) as connection:

@@ -3,11 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-import boto3
 import duckdb
 import psycopg
 import pytest
@@ -17,6 +16,7 @@ from include.connections import Postgres
 from include.errors import ReleaseError
 from include.lake import catalog, cli, fsck
 from include.lake.attach import Lake
+from include.lake.files import s3_client
 from include.lake.fsck import DamageError, Reach
 from include.lake.maintenance import maintain
 from tests.include.lake.small_lake import LATER, LOADS, SmallLake, cut, flipped, missing
@@ -24,20 +24,6 @@ from tests.include.release.building import build, lake_connection
 
 EVENTS, FACTS, DAILY = "bronze.demo_events", "silver.fct_event", "gold.mrt_daily"
 KINDS = {missing: "is missing", cut: "the catalog says", flipped: "other content"}
-
-
-@pytest.fixture
-def small(lake: Lake, marts_server: Postgres) -> Iterator[SmallLake]:
-    made = SmallLake(lake, marts_server).make(releases=0)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def released(lake: Lake, marts_server: Postgres) -> Iterator[SmallLake]:
-    made = SmallLake(lake, marts_server).make(releases=2)
-    yield made
-    made.close()
 
 
 def test_whole_lake_is_whole(small: SmallLake) -> None:
@@ -191,13 +177,7 @@ def test_lake_in_a_bucket_is_checked_by_listing_and_footers(s3_lake: Lake, marts
     small = SmallLake(s3_lake, marts_server).make(releases=0)
     assert fsck.check(s3_lake, marts=marts_server, deep=True).ok
     storage = s3_lake.storage
-    client = boto3.client(
-        "s3",
-        endpoint_url=storage.endpoint,
-        region_name=storage.region,
-        aws_access_key_id=storage.key_id,
-        aws_secret_access_key=storage.secret,
-    )
+    client = s3_client(storage)
 
     def key(path: str) -> dict[str, str]:
         bucket, _, name = path.removeprefix("s3://").partition("/")

@@ -19,20 +19,6 @@ from tests.include.release.building import build
 
 
 @pytest.fixture
-def small(lake: Lake, marts_server: Postgres) -> Iterator[SmallLake]:
-    made = SmallLake(lake, marts_server).make(releases=0)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def released(lake: Lake, marts_server: Postgres) -> Iterator[SmallLake]:
-    made = SmallLake(lake, marts_server).make(releases=2)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def released_on_s3(s3_lake: Lake, marts_server: Postgres) -> Iterator[SmallLake]:
     made = SmallLake(s3_lake, marts_server).make(releases=2)
     yield made

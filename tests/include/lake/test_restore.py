@@ -24,8 +24,7 @@ from include.local.nightscout import demo_sites, serve
 from include.local.postgres import LocalPostgres
 from include.release import ledger, reproduce
 from tests.conftest import fresh_database
-from tests.include.lake.conftest import close_lake
-from tests.include.release.building import Releasing, build, whole, write
+from tests.include.release.building import Releasing, build, close_lake, whole, write
 from tests.pipeline.flow import TABLES, Flow
 
 FIRST = date(2026, 5, 4)

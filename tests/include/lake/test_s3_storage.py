@@ -4,28 +4,16 @@ import time
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-import boto3
 import duckdb
 import pytest
 
 from include.connections import Storage
 from include.errors import SetupError
 from include.lake.attach import Lake, s3_secret_sql
+from tests.conftest import objects
 
 ROWS = 20_000  # enough for Parquet files: the catalog itself holds a few rows
 WRITE = f"create schema if not exists gold; create table gold.t as select range as i from range({ROWS})"
-
-
-def objects(storage: Storage) -> list[str]:
-    client = boto3.client(
-        "s3",
-        endpoint_url=storage.endpoint,
-        region_name=storage.region,
-        aws_access_key_id=storage.key_id,
-        aws_secret_access_key=storage.secret,
-    )
-    listed = client.list_objects_v2(Bucket=urlsplit(storage.url).netloc).get("Contents", [])
-    return [item["Key"] for item in listed]
 
 
 def test_rows_written_to_the_bucket_are_read_by_another_process_of_the_lake(s3_lake: Lake) -> None:

@@ -10,6 +10,7 @@ import pytest
 from include.interval import Interval
 from include.lake.attach import Lake
 from tests.dbt import bronze
+from tests.include.quality.mutations import spelled_columns
 
 ONE_DAY = timedelta(days=1)
 FIRST = date(2026, 3, 1)
@@ -102,10 +103,7 @@ class Built:
     def put_back(self, connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
         """Make tables again what they were, NOT NULL included, which `create table as` would lose."""
         for table in tables:
-            columns = connection.execute(f"describe {table}").fetchall()
-            spelled = ", ".join(
-                f'"{name}" {kind}{" not null" if null == "NO" else ""}' for name, kind, null, *_ in columns
-            )
+            spelled = spelled_columns(connection, table)
             connection.execute(f"create or replace temp table kept as from {table} at (version => {self.snapshot})")
             connection.execute(f"create or replace table {table} ({spelled}); insert into {table} from kept")
 

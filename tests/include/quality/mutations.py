@@ -50,14 +50,16 @@ def in_memory(lake: Lake) -> duckdb.DuckDBPyConnection:
         for (table,) in connection.execute(listed).fetchall():
             copy.execute(f"create schema if not exists {table.partition('.')[0]}")
             rows = connection.execute(f"from {table}").to_arrow_table()
-            columns = connection.execute(f"describe {table}").fetchall()
-            spelled = ", ".join(
-                f'"{name}" {kind}{" not null" if null == "NO" else ""}' for name, kind, null, *_ in columns
-            )
-            copy.execute(f"create table {table} ({spelled})")
+            copy.execute(f"create table {table} ({spelled_columns(connection, table)})")
             copy.execute(f"insert into {table} from rows")
             assert rows.num_rows == copy.execute(f"select count(*) from {table}").fetchall()[0][0]
     return copy
+
+
+def spelled_columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """The columns of a table as `create table` takes them."""
+    columns = connection.execute(f"describe {table}").fetchall()
+    return ", ".join(f'"{name}" {kind}{" not null" if null == "NO" else ""}' for name, kind, null, *_ in columns)
 
 
 def mutations(

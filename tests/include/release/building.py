@@ -55,6 +55,11 @@ def lake_connection(lake: Lake) -> duckdb.DuckDBPyConnection:
     return lake.open()
 
 
+def close_lake() -> None:
+    """Close the connection that is kept open, as when the lake is lost or somebody must be alone with it."""
+    lake_connection.cache_clear()
+
+
 def gate(name: str, snapshot_id: int, **changes: Any) -> dict[str, Any]:
     """A gate's result as the JSON that it leaves."""
     return {
