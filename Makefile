@@ -1,12 +1,12 @@
 # `make help` lists the targets. Needs Python 3.11 to 3.13 and make; everything else is set up by them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up down setup test torture lint format docs lock manifest clean
+.PHONY: help demo up down setup test torture reliability lint format docs lock manifest clean
 
 UV := 0.13.8
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## Set up, run the demo through Airflow, show the certified marts
 	@.venv/bin/lake demo
@@ -28,6 +28,10 @@ test: .venv/installed-dev ## The tests, on real engines
 
 torture: .venv/installed-dev ## What takes longer: backfills under the scheduler, damage and repair
 	@.venv/bin/python -m pytest -n 2 --dist load -m torture
+
+reliability: .venv/installed-dev ## Everything that goes wrong, on purpose; writes docs/reliability.md
+	@.venv/bin/python -m pytest -n 2 --dist load -m fault tests/faults
+	@.venv/bin/python -m tests.faults.matrix
 
 lint: .venv/installed-dev ## Style of Python and SQL
 	@.venv/bin/ruff check .

@@ -3,6 +3,7 @@
 import atexit
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 from include.connections import Postgres
@@ -20,24 +21,30 @@ def use_passwords(*servers: Postgres) -> None:
 
     What the process was given in PGPASSFILE stays valid. Repeatable.
     """
-    known = _known_lines()
-    wanted = [server.passfile_line() for server in servers if server.password]
-    if all(line in known for line in wanted):
-        return
-    if _own.path is None:
-        handle, name = tempfile.mkstemp(prefix="lake-pgpass-")
-        os.close(handle)
-        _own.path, _own.pid = Path(name), os.getpid()
-        atexit.register(_remove)
-    replaced = {line.rsplit(":", 1)[0] for line in wanted}
-    kept = [line for line in known if line.rsplit(":", 1)[0] not in replaced]
-    _own.path.write_text("".join(f"{line}\n" for line in [*wanted, *kept]))
-    os.environ["PGPASSFILE"] = str(_own.path)
+    with _own.mutex:
+        known = _known_lines()
+        wanted = [server.passfile_line() for server in servers if server.password]
+        if all(line in known for line in wanted):
+            return
+        if _own.path is None:
+            handle, name = tempfile.mkstemp(prefix="lake-pgpass-")
+            os.close(handle)
+            _own.path, _own.pid = Path(name), os.getpid()
+            atexit.register(_remove)
+        replaced = {line.rsplit(":", 1)[0] for line in wanted}
+        kept = [line for line in known if line.rsplit(":", 1)[0] not in replaced]
+        # Replaced as a whole: another thread may be connecting, and would find no password in a file half written.
+        handle, new = tempfile.mkstemp(prefix=f"{_own.path.name}-")
+        with os.fdopen(handle, "w") as file:
+            file.writelines(f"{line}\n" for line in [*wanted, *kept])
+        Path(new).replace(_own.path)
+        os.environ["PGPASSFILE"] = str(_own.path)
 
 
 class _Own:
     path: Path | None = None
     pid: int = 0
+    mutex = threading.Lock()
 
 
 _own = _Own()

@@ -27,7 +27,8 @@ def make_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path:
             marts: Postgres = stack.enter_context(fresh_database(server, "marts_publisher"))
             files = storage or Storage(str(home / "lake"))
             lake = Lake(catalog, files, extensions, home / "duckdb", memory_limit="2GB")
-            flow = Flow(lake, marts, home, stack.enter_context(serve(sites)))
+            reader = server.as_role("marts_reader", marts.database)
+            flow = Flow(lake, marts, home, stack.enter_context(serve(sites)), reader)
             made.append(flow)
             return flow
 

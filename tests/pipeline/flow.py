@@ -42,12 +42,13 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 @dataclass
 class Flow:
-    """One lake, one marts database, one set of sites."""
+    """One lake, one marts database, one set of sites. `reader` is the role that only reads the marts."""
 
     lake: Lake
     marts: Postgres
     home: Path
     server: SiteServer
+    reader: Postgres | None = None
     runs: itertools.count = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -138,7 +139,8 @@ class Flow:
 
     def published_rows(self) -> Rows:
         """Every row of the marts in PostgreSQL, read by the role that only reads."""
-        with psycopg.connect(self.marts.conninfo()) as connection:
+        reader = self.reader or self.marts
+        with psycopg.connect(reader.conninfo(), password=reader.password) as connection:
             return {mart: _rows(connection.execute, f"marts.{identifier(mart)}") for mart in TABLES["gold"]}
 
     def view_rows(self) -> Rows:

@@ -1,0 +1,20 @@
+"""What the steps of a flow import, once for all processes that are forked."""
+
+import importlib
+
+from include.quality.gx_import import great_expectations
+
+great_expectations()
+for _module in (
+    "dbt.adapters.duckdb",
+    "dbt.cli.main",
+    "dbt.task.build",
+    "dbt.task.test",
+    "dlt.destinations.impl.ducklake.ducklake",
+    "dlt.pipeline.pipeline",
+    "httpx",
+    "pyarrow.compute",
+    "pyarrow.parquet",
+    "tests.faults.children",
+):
+    importlib.import_module(_module)
