@@ -125,7 +125,7 @@ class Child:
         return self._ps.pid
 
     def reached(self) -> bool:
-        """Wait for the point, where a statement's process then stands still; False if it ended before a delay or commit.
+        """Wait for the point; at a statement the process then stands still. False if it ended before a delay or commit.
 
         Raises:
             AssertionError: it ended, or much time passed, before the statement came.
