@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -30,6 +31,7 @@ Report = Callable[[str], None]
 MINIMUM_FREE_BYTES = 2 * 1024**3
 AIRFLOW_PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_SECONDS = 120
+STOP_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,18 @@ def up(report: Report = lambda _: None) -> Login:
 
 
 def down() -> list[str]:
-    """Stop everything that `up` started; returns the names of what ran."""
+    """Stop everything that `up` started and all that it started in turn; returns the names of what ran."""
     from include.local import postgres
 
     settings = environment.settings()
     stopped = []
-    running = {name: process for name in [*AIRFLOW_PROCESSES, "demo-sites"] if (process := _process(settings, name))}
-    for process in running.values():
-        _terminate(process)
-    for name, process in running.items():
-        _wait_or_kill(process)
+    members = {name: found for name in [*AIRFLOW_PROCESSES, "demo-sites"] if (found := _members(settings, name))}
+    for name in members:
+        _terminate(_process(settings, name))
+    for name in members:
+        _wait(_process(settings, name))
+        # Tasks that still run, and what a process that was killed had started.
+        _kill(_members(settings, name))
         _pidfile(settings, name).unlink(missing_ok=True)
         stopped.append(name)
     if postgres.stop(settings.home / "pg"):
@@ -126,6 +130,12 @@ def running() -> dict[str, bool]:
     if settings.nightscout_sites is None:
         states["demo-sites"] = _process(settings, "demo-sites") is not None
     return states
+
+
+def left_behind() -> dict[str, int]:
+    """How many processes are left of those that do not run any more: idle workers, or a task that goes on."""
+    settings = environment.settings()
+    return {name: len(_members(settings, name)) for name, alive in running().items() if not alive}
 
 
 def login() -> Login:
@@ -228,6 +238,8 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW__API__SECRET_KEY": keys["api"],
         "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        # How long the tasks of a scheduler that was killed wait for the next one; Airflow's own 300 s feel like a hang.
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs" / "tasks"),
         "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
@@ -355,6 +367,8 @@ def _start_demo_sites(settings: Settings) -> None:
 
 
 def _start(settings: Settings, name: str, command: list[str]) -> None:
+    # A task that a killed scheduler left would run beside its own next try.
+    _kill(_members(settings, name))
     with _log(settings, name).open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -370,29 +384,67 @@ def _start(settings: Settings, name: str, command: list[str]) -> None:
 
 def _process(settings: Settings, name: str) -> psutil.Process | None:
     """The running process of that name; the start time tells it from a later process with the same number."""
+    record = _record(settings, name)
     try:
-        record = json.loads(_pidfile(settings, name).read_text())
         process = psutil.Process(record["pid"])
-        if abs(process.create_time() - record["created"]) > 1 or process.status() == psutil.STATUS_ZOMBIE:
+        if not _is_of(record, process) or process.status() == psutil.STATUS_ZOMBIE:
             return None
-    except (OSError, ValueError, psutil.NoSuchProcess):
+    except (KeyError, psutil.NoSuchProcess):
         return None
     return process
 
 
-def _terminate(process: psutil.Process) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return
+def _members(settings: Settings, name: str) -> list[psutil.Process]:
+    """The process of that name and all that it started: they share its session, also when it was killed itself.
+
+    Groups would not do: Airflow gives each task its own.
+    """
+    record = _record(settings, name)
+    if not record or record["created"] < psutil.boot_time() - 1:
+        return []
+    with suppress(psutil.NoSuchProcess):
+        if not _is_of(record, psutil.Process(record["pid"])):
+            return []  # the number is somebody else's now
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == record["pid"] and process.status() != psutil.STATUS_ZOMBIE:
+                ours = process.uids().real == os.getuid() and process.create_time() >= record["created"] - 1
+                found += [process] if ours else []
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
 
 
-def _wait_or_kill(process: psutil.Process) -> None:
+def _is_of(record: dict[str, Any], process: psutil.Process) -> bool:
+    return abs(process.create_time() - record["created"]) <= 1
+
+
+def _record(settings: Settings, name: str) -> dict[str, Any]:
+    """Number and start, in seconds since 1970, of the process of that name that was started last; empty if none was."""
     try:
-        process.wait(timeout=20)
-    except psutil.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=10)
+        return json.loads(_pidfile(settings, name).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _terminate(process: psutil.Process | None) -> None:
+    if process is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def _wait(process: psutil.Process | None) -> None:
+    if process is not None:
+        with suppress(psutil.TimeoutExpired):
+            process.wait(timeout=STOP_SECONDS)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
 
 
 def _pidfile(settings: Settings, name: str) -> Path:

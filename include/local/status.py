@@ -29,12 +29,21 @@ def collect() -> list[State]:
     """Every state, in the order in which an operator asks. Processes are listed where `up` has started some."""
     states = []
     if (environment.settings().home / "run").is_dir():
-        states += [State(name, alive, "runs" if alive else "does not run") for name, alive in stack.running().items()]
+        left = stack.left_behind()
+        states += [State(name, alive, _process(alive, left.get(name, 0))) for name, alive in stack.running().items()]
     states.append(_airflow())
     states.append(_lake())
     for domain in DOMAINS:
         states += _certified(domain)
     return states
+
+
+def _process(alive: bool, left: int) -> str:
+    if alive:
+        return "runs"
+    return (
+        f"does not run, and left {left} processes; `lake up` mends it" if left else "does not run; `lake up` starts it"
+    )
 
 
 def _airflow() -> State:

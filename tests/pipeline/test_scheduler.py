@@ -2,100 +2,33 @@
 
 import itertools
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
 from include.settings import ROOT
+from tests.pipeline.own_stack import Airflow, Stack, libpq, own_stack
 
-LAKE = Path(sys.executable).parent / "lake"
 DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class Stack:
-    home: Path
-    environment: dict[str, str]
-
-    def lake(self, *arguments: str, timeout: float = 420) -> subprocess.CompletedProcess[str]:
-        command = [str(LAKE), *arguments]
-        return subprocess.run(
-            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
-        )
-
-    def variable(self, name: str) -> str:
-        """A value from the environment that set-up wrote."""
-        script = f'. "{self.home / "env"}" && printf %s "${name}"'
-        return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    home = Path(tempfile.mkdtemp(prefix="lake-e2e-"))
-    home.chmod(0o755)
-    dags = home / "dags"
-    dags.mkdir()
-    for file in (ROOT / "dags" / "nightscout_daily.py", Path(__file__).parent / "dags" / "after_release.py"):
-        (dags / file.name).symlink_to(file)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "LAKE_", "PG"))}
-    ports = {"LAKE_PORT": str(_free_port()), "LAKE_DEMO_PORT": str(_free_port())}
-    made = Stack(home, {**kept, "LAKE_HOME": str(home), "AIRFLOW__CORE__DAGS_FOLDER": str(dags), **ports})
-    yield made
-    made.lake("down")
-    shutil.rmtree(home, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Airflow:
-    client: httpx.Client
-
-    def runs(self, dag_id: str, **filters: str) -> list[dict[str, Any]]:
-        return self.client.get(f"/api/v2/dags/{dag_id}/dagRuns", params=filters).json()["dag_runs"]
-
-    def wait_for(self, dag_id: str, run_type: str, count: int, states: tuple[str, ...]) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + 400
-        while True:
-            found = self.runs(dag_id, run_type=run_type)
-            ended = [run for run in found if run["state"] in states]
-            if len(ended) >= count:
-                return ended
-            assert time.monotonic() < deadline, f"{count} {run_type} runs expected, found {found}"
-            time.sleep(1)
-
-    def interval(self, dag_id: str, run: dict[str, Any], task_id: str) -> tuple[date, date]:
-        """What the task returned of its interval."""
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/{task_id}/xcomEntries/return_value"
-        value = self.client.get(path).raise_for_status().json()["value"]
-        result = json.loads(value) if isinstance(value, str) else value
-        return date.fromisoformat(result["interval_start"][:10]), date.fromisoformat(result["interval_end"][:10])
-
-    def span(self, dag_id: str, run: dict[str, Any]) -> tuple[str, str]:
-        """When the run's last tries worked: the first start and the last end of a task."""
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances"
-        tasks = self.client.get(path, params={"limit": "100"}).raise_for_status().json()["task_instances"]
-        return min(task["start_date"] for task in tasks), max(task["end_date"] for task in tasks)
+    with own_stack(
+        [ROOT / "dags" / "nightscout_daily.py", Path(__file__).parent / "dags" / "after_release.py"]
+    ) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def airflow(stack: Stack, first_demo: str) -> Iterator[Airflow]:
-    password = json.loads((stack.home / "keys.json").read_text())["admin"]
-    with httpx.Client(base_url=f"http://127.0.0.1:{stack.environment['LAKE_PORT']}", timeout=30) as client:
-        token = client.post("/auth/token", json={"username": "admin", "password": password}).json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
-        yield Airflow(client)
+    with stack.airflow() as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +42,7 @@ def first_demo(stack: Stack) -> str:
 def test_demo_certifies_marts_and_says_where_to_look(stack: Stack, first_demo: str) -> None:
     assert "25 of 25 tasks" in first_demo
     assert "Release 1 certified" in first_demo
-    with psycopg.connect(_libpq(stack.variable("AIRFLOW_CONN_MARTS_READER"))) as reader:
+    with psycopg.connect(libpq(stack.variable("AIRFLOW_CONN_MARTS_READER"))) as reader:
         days = dict(reader.execute("select site, count(*) from marts.mrt_daily_glycaemia group by site").fetchall())
         assert set(days) == {"amber", "birch", "cedar", "dune"}
         assert all(count >= 7 for count in days.values())
@@ -150,11 +83,8 @@ def test_run_that_an_asset_triggers_has_the_interval_of_the_release(airflow: Air
 @pytest.mark.timeout(500)
 def test_backfill_runs_take_turns(stack: Stack, airflow: Airflow, first_demo: str) -> None:
     last = datetime.now(UTC).date() - 8 * DAY
-    wanted = "airflow backfill create --dag-id nightscout_daily --max-active-runs 2 --from-date {} --to-date {}"
-    command = f'. "{stack.home / "env"}" && {Path(sys.executable).parent}/' + wanted.format(last - DAY, last)
-    done = subprocess.run(
-        ["sh", "-c", command], env=stack.environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    backfill = "backfill create --dag-id nightscout_daily --max-active-runs 2 --from-date {} --to-date {}"
+    done = stack.airflow_command(backfill.format(last - DAY, last))
     assert done.returncode == 0, done.stdout + done.stderr
     runs = airflow.wait_for("nightscout_daily", "backfill", 2, ("success", "failed"))
     assert [run["state"] for run in runs] == ["success", "success"]
@@ -187,13 +117,3 @@ def test_port_in_use_is_one_sentence(stack: Stack, first_demo: str) -> None:
         assert "is in use" in done.stderr
         assert "Traceback" not in done.stderr
         taken.lake("down")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _libpq(uri: str) -> str:
-    return uri.replace("postgres://", "postgresql://")
