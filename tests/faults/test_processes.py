@@ -1,0 +1,289 @@
+"""Under the real scheduler: tasks and scheduler are killed, runs start at once, upkeep runs, and no secret shows."""
+
+import dataclasses
+import itertools
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from cryptography.fernet import Fernet
+
+from include.connections import Connection, Storage
+from include.lake.files import s3_client
+from include.local.airflow_api import Airflow
+from include.local.nightscout import Fault, SiteServer, demo_sites, serve
+from include.local.postgres import ROLES, SUPERUSER
+from include.settings import ROOT
+from tests.faults import canary, children
+from tests.faults.judge import Difference, compare, everything, leftovers, sweep
+from tests.faults.matrix import ROUNDS, Outcome
+from tests.faults.scheduler import (
+    DAG,
+    Reaper,
+    flow_of,
+    in_session,
+    kill_scheduler,
+    metadata,
+    wait_for,
+    wait_until,
+    what_airflow_says,
+)
+from tests.faults.watch import Readers, Seen
+from tests.pipeline.flow import Flow, Rows
+from tests.pipeline.own_stack import Stack, own_stack
+
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
+
+ORDEALS = max(1, ROUNDS // 10)  # minutes each
+DAY = timedelta(days=1)
+POINTS = {
+    "while it ingests": "ingest.%",
+    "while dbt builds a model": "silver.%",
+    "while a gate checks": "gate_silver",
+    "while it releases": "release",
+}
+# Each run's first and last sign of work, tries that were killed included.
+SPANS = """
+select min(start_date) as first, max(end_date) as last from (
+    select run_id, start_date, end_date from task_instance where run_id = any(%s)
+    union all select run_id, start_date, end_date from task_instance_history where run_id = any(%s)
+) as tries group by run_id order by 1
+"""
+DAGS = ("nightscout_daily", "lake_maintenance", "lake_backup", "lake_restore_drill")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The stack that all tests here share, and the rows of an undisturbed run over its days."""
+
+    stack: Stack
+    server: SiteServer
+    flow: Flow
+    backups: Storage
+    clean: Rows
+    secrets: dict[str, str]
+
+    def airflow(self) -> Airflow:
+        return Airflow(Connection.parse("airflow_api", self.stack.variable("AIRFLOW_CONN_AIRFLOW_API")))
+
+
+@pytest.fixture(scope="module")
+def place(s3_server: Storage, manifest: Path) -> Iterator[Place]:
+    today = datetime.now(UTC).date()
+    sites = demo_sites(today - 5 * DAY, today, secret_seed=uuid.uuid4().hex)[:2]
+    bucket = f"lake-{uuid.uuid4().hex[:12]}"
+    s3_client(s3_server).create_bucket(Bucket=bucket)
+    storage = {
+        "conn_type": "aws",
+        "login": s3_server.key_id,
+        "password": s3_server.secret,
+        "extra": {"url": f"s3://{bucket}/lake", "endpoint_url": s3_server.endpoint, "region_name": s3_server.region},
+    }
+    backup = {**storage, "extra": {**storage["extra"], "url": f"s3://{bucket}-backup/lake"}}
+    s3_client(s3_server).create_bucket(Bucket=f"{bucket}-backup")
+    with serve(sites) as server:
+        variables = {
+            **server.connections(),
+            "AIRFLOW_CONN_LAKE_STORAGE": json.dumps(storage),
+            "AIRFLOW_CONN_LAKE_BACKUP": json.dumps(backup),
+        }
+        with own_stack([ROOT / "dags" / f"{dag}.py" for dag in DAGS], **variables) as stack:
+            file = stack.home / "own-sites.yaml"
+            file.write_text(server.sites_yaml())
+            stack.environment["LAKE_NIGHTSCOUT_SITES"] = str(file)
+            secrets = canaries(stack, server, s3_server)
+            for command in (("setup",), ("up", "--detach")):
+                done = stack.lake(*command)
+                assert done.returncode == 0, done.stdout + done.stderr
+            flow = flow_of(stack, server)
+            children.run(flow, partial(Flow.run, first=today - 2 * DAY, end=today)).value()
+            backups = dataclasses.replace(s3_server, url=backup["extra"]["url"])
+            yield Place(stack, server, flow, backups, everything(flow), secrets)
+
+
+def canaries(stack: Stack, server: SiteServer, storage: Storage) -> dict[str, str]:
+    """Every secret of the stack, by whose it is. Those that may be chosen hold what breaks bad quoting."""
+    home = stack.home
+    words = {f"role {role}": f"Canary{uuid.uuid4().hex}%@:'\"" for role in (*ROLES, SUPERUSER)}
+    words |= {f"key {key}": f"Canary{uuid.uuid4().hex}" for key in ("admin", "auditor", "api", "jwt")}
+    words["key fernet"] = Fernet.generate_key().decode()
+    write_private(home / "passwords.json", json.dumps({role: words[f"role {role}"] for role in (*ROLES, SUPERUSER)}))
+    keys = ("admin", "auditor", "api", "jwt", "fernet")
+    write_private(home / "keys.json", json.dumps({key: words[f"key {key}"] for key in keys}))
+    words["storage"] = storage.secret or ""
+    for site in server.sites.values():
+        words |= {f"site {site.site}": site.credential, f"site {site.site}, hashed": site.secret_sha1}
+    # The word alone: a text that quotes what follows it in another way is a leak as well.
+    return {whose: re.sub(r"\W+$", "", word) for whose, word in words.items()}
+
+
+def write_private(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+@dataclass(frozen=True)
+class Ordeal:
+    """What one round of kills and of a scheduler's death came to."""
+
+    states: dict[str, str]
+    told: dict[str, str]
+    status: str
+    left: int
+    spans: list[tuple[datetime, datetime]]
+    waited: str
+    difference: Difference
+    seen: Seen
+    found: canary.Searched
+
+
+@pytest.fixture(scope="module")
+def ordeals(place: Place) -> list[Ordeal]:
+    return [ordeal(place, number) for number in range(ORDEALS)]
+
+
+def ordeal(place: Place, number: int) -> Ordeal:
+    """Two runs of the domain at once; in the first to come a task is killed at each point, then the scheduler dies."""
+    stack, found = place.stack, canary.Searched(len(place.secrets))
+
+    def search() -> None:
+        canary.in_files(found, [stack.home / "dlt"], place.secrets)
+        canary.in_processes(found, stack, place.secrets)
+
+    reaper = Reaper(stack, dict(POINTS), search)
+    with metadata(stack) as connection, place.airflow() as airflow, Readers(place.flow) as readers:
+        run_ids = start_two_runs(place, airflow, connection, number)
+        wait_for(connection, run_ids, lambda: reaper.look(connection), at_least=1)
+        wait_until(connection, "select from task_instance where state = 'running' and task_id like 'silver.%'")
+        leader = kill_scheduler(stack)
+        status = stack.lake("status")
+        left = in_session(leader)
+        again = stack.lake("up", "--detach")
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert in_session(leader) == []
+        states = wait_for(connection, run_ids)
+        spans = [(row["first"], row["last"]) for row in connection.execute(SPANS, [run_ids, run_ids])]
+        told = {
+            kill.point: what_airflow_says(airflow, kill.run_id, kill.task_id, kill.try_number) for kill in reaper.kills
+        }
+        waited = turns_waited_for(stack, run_ids)
+    assert status.returncode == 1
+    said = next(line for line in status.stdout.splitlines() if "scheduler" in line)
+    difference = compare(place.flow, place.clean)
+    return Ordeal(states, told, said, len(left), spans, waited, difference, readers.seen, found)
+
+
+def start_two_runs(place: Place, airflow: Airflow, connection: Any, number: int) -> list[str]:
+    """The scheduled run of yesterday and a backfill of the day before, at once."""
+    if number == 0:
+        day = datetime.now(UTC).date() - 2 * DAY
+        airflow.wait_for_dag(DAG)
+        airflow._client.patch(f"/api/v2/dags/{DAG}", json={"is_paused": False}).raise_for_status()
+        made = place.stack.airflow_command(f"backfill create --dag-id {DAG} --from-date {day} --to-date {day}")
+        assert made.returncode == 0, made.stdout + made.stderr
+        wait_until(connection, "select from dag_run where dag_id = 'nightscout_daily' having count(*) = 2")
+    runs = connection.execute("select run_id, run_type from dag_run where dag_id = %s", [DAG]).fetchall()
+    assert sorted(run["run_type"] for run in runs) == ["backfill", "scheduled"], runs
+    run_ids = [run["run_id"] for run in runs]
+    if number:
+        for run_id in run_ids:
+            airflow._post(f"/api/v2/dags/{DAG}/dagRuns/{quote(run_id)}/clear", {"dry_run": False, "only_failed": False})
+    return run_ids
+
+
+def turns_waited_for(stack: Stack, run_ids: list[str]) -> str:
+    """What the log of a task says whose run had to wait."""
+    for run_id in run_ids:
+        for log in (stack.home / "logs" / "tasks" / f"dag_id={DAG}" / f"run_id={run_id}").rglob("*.log"):
+            for line in log.read_text().splitlines():
+                if "It is the turn of run" in line:
+                    return str(json.loads(line)["event"])
+    return ""
+
+
+def run(airflow: Airflow, dag_id: str, **conf: Any) -> tuple[str, dict[str, str]]:
+    """A run by hand, to its end: its id, and its tasks' states."""
+    airflow.wait_for_dag(dag_id)
+    run_id = airflow.trigger(dag_id, conf)
+    *_, (_, tasks) = airflow.watch(dag_id, run_id, every=0.5)
+    return run_id, {task.task_id: task.state or "none" for task in tasks}
+
+
+@pytest.mark.parametrize(
+    "point", [pytest.param(point, marks=pytest.mark.fault("A worker is killed (kill -9)", point)) for point in POINTS]
+)
+def test_run_whose_task_is_killed_recovers_by_itself(ordeals: list[Ordeal], outcome: Outcome, point: str) -> None:
+    for each in ordeals:
+        assert set(each.states.values()) == {"success"}
+        outcome.record(each.difference, each.seen, message=each.told[point], mended_by="Airflow's retry")
+
+
+@pytest.mark.fault("The scheduler is killed (kill -9)", "in the middle of a run")
+def test_killed_scheduler_is_said_by_status_and_mended_by_up(ordeals: list[Ordeal], outcome: Outcome) -> None:
+    for each in ordeals:
+        assert set(each.states.values()) == {"success"}
+        assert each.left, "it left no worker, so nothing shows that they are ended"
+        assert f"left {each.left} processes" in each.status
+        besides = "of the processes that it left, 0 were there after `lake up`"
+        outcome.record(each.difference, each.seen, message=each.status, mended_by="`lake up`", besides=besides)
+
+
+@pytest.mark.fault("Two runs of a domain start at once", "one by the schedule, one by a backfill")
+def test_runs_that_start_at_once_take_turns_though_tasks_are_killed(ordeals: list[Ordeal], outcome: Outcome) -> None:
+    for each in ordeals:
+        assert len(each.spans) == 2
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(each.spans)), each.spans
+        outcome.record(each.difference, each.seen, message=each.waited, mended_by="nothing to do")
+
+
+@pytest.mark.fault("Processes were killed", "leftovers and upkeep afterwards")
+def test_upkeep_backup_and_drill_are_green_and_take_leftovers_away(
+    place: Place, ordeals: list[Ordeal], outcome: Outcome
+) -> None:
+    with place.airflow() as airflow, Readers(place.flow) as readers:
+        for dag_id in ("lake_maintenance", "lake_backup", "lake_restore_drill"):
+            _, states = run(airflow, dag_id)
+            assert states
+            assert set(states.values()) == {"success"}, (dag_id, states)
+    left = leftovers(place.flow)
+    sweep(place.flow)
+    outcome.record(
+        compare(place.flow, place.clean),
+        readers.seen,
+        message="`lake maintain --dry-run` lists them",
+        mended_by="`lake_maintenance`, once they are two days old",
+        besides=f"{len(left)} leftovers were there, {len(leftovers(place.flow))} afterwards",
+    )
+
+
+@pytest.mark.fault("Secrets are searched for", "after kills, a site's 401 and a red gate")
+def test_no_secret_is_anywhere(place: Place, ordeals: list[Ordeal], outcome: Outcome) -> None:
+    today = datetime.now(UTC).date()
+    days = {"interval_start": str(today - DAY), "interval_end": str(today)}
+    sites = list(place.server.sites.values())
+    with place.airflow() as airflow:
+        for site in sites:
+            site.fail(Fault("401", count=None))
+        refused, states = run(airflow, DAG, **days)
+        assert states["ingest.ingest_entries"] == "failed"
+        message = what_airflow_says(airflow, refused, "ingest.ingest_entries", 1)
+        for site in sites:
+            site.heal()
+        midnight = int(datetime.combine(today - DAY, time(), UTC).timestamp() * 1000)
+        for slot in range(288):
+            sites[0].add("entries", {"type": "sgv", "date": midnight + slot * 300_000 + 60_000, "sgv": 9000})
+        _, states = run(airflow, DAG, **days)
+        assert states["gate_bronze"] == "failed"
+    found = canary.everywhere(place.stack, [place.flow.lake.storage, place.backups], place.secrets)
+    assert found.hits == []
+    assert [each.found.hits for each in ordeals] == [[] for _ in ordeals]
+    assert {"command lines", "files", "objects", "tables"} <= found.looked.keys()
+    outcome.record(message=message, mended_by="correct the connection", besides=str(found))
