@@ -23,6 +23,7 @@ from include.lake import catalog, locks
 from include.lake.attach import ALIAS, Lake, identifier
 from include.lake.catalog import DATA, DELETE, Catalog, File
 from include.lake.listing import stored
+from include.lake.passfile import left_behind
 from include.lake.writers import maintaining
 from include.layers import Layer
 
@@ -417,12 +418,16 @@ def _orphans(work: _Work, due: Due) -> None:
 
 
 def _stale(work: _Work) -> list[Path]:
-    """What killed processes left: DuckDB's spilled blocks and dlt's working folders. A running one keeps its young."""
+    """What killed processes left: DuckDB's spilled blocks, dlt's working folders, files of passwords.
+
+    A running process keeps its own, by its number or because they are young.
+    """
     if work.home is None:
         return []
     limit = time() - work.keep.files.total_seconds()
     places = [work.lake.temp_directory, work.home / "dlt"]
     entries = [entry for place in places if place.is_dir() for entry in place.iterdir() if entry.suffix != ".lock"]
+    entries += left_behind()
     return [entry for entry in entries if _newest(entry) < limit]
 
 

@@ -6,7 +6,11 @@ import tempfile
 import threading
 from pathlib import Path
 
+import psutil
+
 from include.connections import Postgres
+
+PREFIX = "lake-pgpass-"
 
 
 def write_passfile(path: Path, servers: list[Postgres]) -> None:
@@ -27,7 +31,7 @@ def use_passwords(*servers: Postgres) -> None:
         if all(line in known for line in wanted):
             return
         if _own.path is None:
-            handle, name = tempfile.mkstemp(prefix="lake-pgpass-")
+            handle, name = tempfile.mkstemp(prefix=f"{PREFIX}{os.getpid()}-")
             os.close(handle)
             _own.path, _own.pid = Path(name), os.getpid()
             atexit.register(_remove)
@@ -39,6 +43,16 @@ def use_passwords(*servers: Postgres) -> None:
             file.writelines(f"{line}\n" for line in [*wanted, *kept])
         Path(new).replace(_own.path)
         os.environ["PGPASSFILE"] = str(_own.path)
+
+
+def left_behind() -> list[Path]:
+    """Password files of this user whose process was killed: it could not take its own away."""
+    found = []
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = path.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(pid)):
+            found.append(path)
+    return found
 
 
 class _Own:

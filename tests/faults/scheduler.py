@@ -77,12 +77,12 @@ class Reaper:
 
     Args:
         points: by a name, the pattern that SQL's `like` finds in a task id.
-        then: called with the name of a point right after its kill.
+        then: called right after each kill.
     """
 
     stack: Stack
     points: dict[str, str]
-    then: Callable[[str], None] = lambda point: None
+    then: Callable[[], None] = lambda: None
     kills: list[Kill] = field(default_factory=list)
 
     def look(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
@@ -98,7 +98,7 @@ class Reaper:
             time.sleep(random.uniform(0, 0.6))
             if self._kill(found["pid"]):
                 self.kills.append(Kill(name, found["run_id"], found["task_id"], found["try_number"]))
-                self.then(name)
+                self.then()
 
     def _kill(self, pid: int) -> bool:
         try:
