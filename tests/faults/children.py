@@ -80,8 +80,8 @@ class Ended:
 
     @property
     def message(self) -> str:
-        """What the operator is told, as Airflow's log or the shell has it."""
-        return f"Process terminated by signal {self.signal}" if self.signal else self.error or ""
+        """What its end says: the error, or nothing but the exit status."""
+        return f"(exit status {-self.signal})" if self.signal else self.error or ""
 
     def value(self) -> Any:
         assert self.error is None and self.signal is None, self.message

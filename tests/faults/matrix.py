@@ -99,8 +99,9 @@ class Outcome:
         message: str,
         mended_by: str,
         besides: str = "",
+        rounds: int = 1,
     ) -> None:
-        """One round.
+        """One round, or several that were compared after the last.
 
         Args:
             difference: rows after recovery against a clean run; None where no row is at stake.
@@ -116,7 +117,7 @@ class Outcome:
         if seen is not None:
             seen.require_whole()
             self.seen.append(seen)
-        self.rounds += 1
+        self.rounds += rounds
         self.messages[normalised(message)] = None
         self.mended_by[mended_by] = None
         if besides:

@@ -86,12 +86,13 @@ class Reaper:
     kills: list[Kill] = field(default_factory=list)
 
     def look(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
-        """Kill what is at one of the points that are left."""
+        """Kill what is at one of the points that are left, in the run whose turn it is."""
+        holder = self._holder()
         for name in [name for name in self.points if name not in {kill.point for kill in self.kills}]:
             found = connection.execute(
                 "select run_id, task_id, try_number, pid from task_instance where dag_id = %s and state = 'running' "
-                "and pid is not null and task_id like %s limit 1",
-                [DAG, self.points[name]],
+                "and pid is not null and run_id = %s and task_id like %s limit 1",
+                [DAG, holder, self.points[name]],
             ).fetchone()
             if found is None:
                 continue
@@ -100,6 +101,13 @@ class Reaper:
                 self.kills.append(Kill(name, found["run_id"], found["task_id"], found["try_number"]))
                 self.then()
 
+    def _holder(self) -> str | None:
+        with metadata(self.stack, "lake_catalog") as catalog:
+            if catalog.execute("select to_regclass('lakehouse.turns') as there").fetchone() == {"there": None}:
+                return None
+            row = catalog.execute("select run_id from lakehouse.turns").fetchone()
+            return row["run_id"] if row else None
+
     def _kill(self, pid: int) -> bool:
         try:
             process = psutil.Process(pid)
@@ -107,7 +115,7 @@ class Reaper:
                 return False
             process.kill()
         except (psutil.NoSuchProcess, IndexError):
-            return False  # it was quicker; the other run has such a task too
+            return False  # it was quicker; later runs have such a task too
         return True
 
 
