@@ -27,10 +27,10 @@ test: .venv/installed-dev ## The tests, on real engines
 	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 torture: .venv/installed-dev ## What takes longer: backfills under the scheduler, damage and repair
-	@.venv/bin/python -m pytest -n 2 --dist load -m torture
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m torture
 
 reliability: .venv/installed-dev ## Everything that goes wrong, on purpose; writes docs/reliability.md
-	@.venv/bin/python -m pytest -n 2 --dist load -m fault tests/faults
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m fault tests/faults
 	@.venv/bin/python -m tests.faults.matrix
 
 lint: .venv/installed-dev ## Style of Python and SQL

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,7 @@ def read_row(path: Path) -> Row:
     return Row(**{name: tuple(value) if name in lists else value for name, value in raw.items()})
 
 
+@cache
 def declared() -> dict[str, tuple[str, str]]:
     """Every fault test that exists, in order: its id, fault and point."""
     command = [sys.executable, "-m", "tests.faults.matrix", "--declared"]

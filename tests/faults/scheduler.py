@@ -25,7 +25,7 @@ from tests.pipeline.flow import Flow
 from tests.pipeline.own_stack import Stack
 
 DAG = "nightscout_daily"
-SECONDS = 420
+SECONDS = 900
 
 
 def flow_of(stack: Stack, server: SiteServer) -> Flow:

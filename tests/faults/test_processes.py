@@ -42,9 +42,11 @@ from tests.faults.watch import Readers, Seen
 from tests.pipeline.flow import Flow, Rows
 from tests.pipeline.own_stack import Stack, own_stack
 
-pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
-
 ORDEALS = max(1, ROUNDS // 10)  # minutes each
+
+# One process has them all: they share a stack.
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(1800 * ORDEALS), pytest.mark.xdist_group("stack")]
+
 DAY = timedelta(days=1)
 POINTS = {
     "while it ingests": "ingest.%",
