@@ -7,7 +7,9 @@ from include.connections import Connection, Postgres, Storage
 from include.lake.attach import Lake
 
 CATALOG = "lake_catalog"
+CATALOG_READER = "lake_catalog_reader"
 STORAGE = "lake_storage"
+STORAGE_READER = "lake_storage_reader"
 MARTS = "marts"
 MARTS_READER = "marts_reader"
 BACKUP = "lake_backup"
@@ -17,10 +19,19 @@ GetConnection = Callable[[str], Connection]
 
 def lake(get: GetConnection = environment.connection) -> Lake:
     """The lake that the connections `lake_catalog` and `lake_storage` name."""
+    return _lake(get(CATALOG), get(STORAGE))
+
+
+def lake_reader(get: GetConnection = environment.connection) -> Lake:
+    """The same lake, by a role and a key that only read."""
+    return _lake(get(CATALOG_READER), get(STORAGE_READER))
+
+
+def _lake(catalog: Connection, storage: Connection) -> Lake:
     settings = environment.settings()
     return Lake(
-        catalog=Postgres.of(get(CATALOG)),
-        storage=Storage.of(get(STORAGE)),
+        catalog=Postgres.of(catalog),
+        storage=Storage.of(storage),
         extensions=settings.extensions,
         temp_directory=settings.home / "tmp",
         metadata_schema=settings.metadata_schema,

@@ -66,7 +66,7 @@ def _app() -> Any:
             quality_dir=settings().quality_dir,
             domains=project_domains,
             marts=lambda: runtime.marts_reader(_connection),
-            lake=lambda: runtime.lake(_connection),
+            lake=lambda: runtime.lake_reader(_connection),
         ),
         dbt_docs=dbt_project.PROJECT_DIR / "target" / "static_index.html",
         run_paths=_run_paths,

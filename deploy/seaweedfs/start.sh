@@ -5,7 +5,7 @@ set -eu
 
 config=${S3_CONFIG:-/run/seaweedfs/s3.json}
 
-for name in S3_ACCESS_KEY S3_SECRET_KEY S3_ADMIN_ACCESS_KEY S3_ADMIN_SECRET_KEY S3_BUCKET; do
+for name in S3_ACCESS_KEY S3_SECRET_KEY S3_READER_ACCESS_KEY S3_READER_SECRET_KEY S3_ADMIN_ACCESS_KEY S3_ADMIN_SECRET_KEY S3_BUCKET; do
     eval "value=\${$name:-}"
     case $value in
         '' | *[!A-Za-z0-9._-]*)
@@ -15,7 +15,7 @@ for name in S3_ACCESS_KEY S3_SECRET_KEY S3_ADMIN_ACCESS_KEY S3_ADMIN_SECRET_KEY 
     esac
 done
 
-# `lake` reads and writes what is in its bucket; `admin` makes the bucket and is known to the init service only.
+# `lake` reads and writes what is in its bucket; `reader` reads it, for the pages; `admin` makes the bucket and is known to the init service only.
 cat >"$config" <<EOF
 {
   "identities": [
@@ -28,13 +28,18 @@ cat >"$config" <<EOF
       "name": "lake",
       "credentials": [{"accessKey": "$S3_ACCESS_KEY", "secretKey": "$S3_SECRET_KEY"}],
       "actions": ["Read:$S3_BUCKET", "Write:$S3_BUCKET", "List:$S3_BUCKET", "Tagging:$S3_BUCKET"]
+    },
+    {
+      "name": "reader",
+      "credentials": [{"accessKey": "$S3_READER_ACCESS_KEY", "secretKey": "$S3_READER_SECRET_KEY"}],
+      "actions": ["Read:$S3_BUCKET", "List:$S3_BUCKET"]
     }
   ]
 }
 EOF
 # The image starts as root, and goes on as its own user, which reads this. The folder is memory of this container.
 chmod 0444 "$config"
-unset S3_ACCESS_KEY S3_SECRET_KEY S3_ADMIN_ACCESS_KEY S3_ADMIN_SECRET_KEY
+unset S3_ACCESS_KEY S3_SECRET_KEY S3_READER_ACCESS_KEY S3_READER_SECRET_KEY S3_ADMIN_ACCESS_KEY S3_ADMIN_SECRET_KEY
 
 # Without a key, the gateway's gRPC port takes changes of identities from anybody who reaches it.
 WEED_JWT_FILER_SIGNING_KEY=$(head -c 32 /dev/urandom | base64)

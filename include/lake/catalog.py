@@ -9,8 +9,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from include.errors import SetupError
 from include.lake.attach import Lake
 from include.lake.passfile import use_passwords
+
+READER = "lake_reader"
 
 DATA, DELETE = "data", "delete"
 
@@ -140,6 +143,29 @@ def metadata(lake: Lake) -> Iterator["Metadata"]:
     with psycopg.connect(lake.catalog.conninfo()) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         yield Metadata(connection, lake)
+
+
+def let_read(lake: Lake) -> None:
+    """Let the reading role read the catalog, with what will be made in it; repeatable.
+
+    Raises:
+        SetupError: the role does not exist; only an administrator can make it.
+    """
+    use_passwords(lake.catalog)
+    reader = sql.Identifier(READER)
+    with psycopg.connect(lake.catalog.conninfo()) as connection:
+        if connection.execute("select true from pg_roles where rolname = %s", [READER]).fetchone() is None:
+            raise SetupError(
+                f"The catalog's server has no role {READER}; let its administrator run `create role {READER} login` "
+                f"and grant it connect on database {lake.catalog.database}."
+            )
+        connection.execute(sql.SQL("alter default privileges grant usage on schemas to {}").format(reader))
+        connection.execute(sql.SQL("alter default privileges grant select on tables to {}").format(reader))
+        owned = "select nspname from pg_namespace where pg_get_userbyid(nspowner) = current_user"
+        for (schema,) in connection.execute(owned).fetchall():
+            there = sql.Identifier(schema)
+            connection.execute(sql.SQL("grant usage on schema {} to {}").format(there, reader))
+            connection.execute(sql.SQL("grant select on all tables in schema {} to {}").format(there, reader))
 
 
 class Metadata:

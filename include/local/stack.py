@@ -207,13 +207,16 @@ def _write_environment(settings: Settings, server) -> None:
         return f"postgres://{login}@/{target.database}?host={quote(target.host, safe='')}"
 
     metadata = server.as_role("airflow")
+    storage = json.dumps({"conn_type": "file", "extra": {"path": str(home / "lake")}})
     variables = {
         "LAKE_HOME": str(home),
         "LAKE_PORT": str(settings.port),
         "LAKE_DEMO_PORT": str(settings.demo_port),
         "PGPASSFILE": str(server.passfile),
         "AIRFLOW_CONN_LAKE_CATALOG": uri("lake"),
-        "AIRFLOW_CONN_LAKE_STORAGE": json.dumps({"conn_type": "file", "extra": {"path": str(home / "lake")}}),
+        "AIRFLOW_CONN_LAKE_CATALOG_READER": uri("lake_reader"),
+        "AIRFLOW_CONN_LAKE_STORAGE": storage,
+        "AIRFLOW_CONN_LAKE_STORAGE_READER": storage,
         "AIRFLOW_CONN_LAKE_BACKUP": json.dumps({"conn_type": "file", "extra": {"path": str(home / "backup")}}),
         "AIRFLOW_CONN_MARTS": uri("marts_publisher"),
         "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),
@@ -272,14 +275,16 @@ def _generated(path: Path) -> dict[str, str]:
 
 
 def prepare_databases() -> None:
-    """The lake's schemas and the ledger; repeatable."""
+    """The lake's schemas, what its readers may see, and the ledger; repeatable."""
     from include import runtime
+    from include.lake import catalog
     from include.layers import MARTS_SCHEMA, META_SCHEMA, QUARANTINE_SCHEMA, Layer
     from include.release import ledger
 
     with runtime.lake().open() as connection:
         for schema in (*Layer, MARTS_SCHEMA, QUARANTINE_SCHEMA, META_SCHEMA):
             connection.execute(f"create schema if not exists {schema}")
+    catalog.let_read(runtime.lake())
     ledger.ensure(runtime.marts())
 
 

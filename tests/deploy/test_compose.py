@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ HOLDERS = {
     "POSTGRES_PASSWORD": {"postgres"},
     "AIRFLOW_DB_PASSWORD": {"postgres"} | AIRFLOW,
     "CATALOG_DB_PASSWORD": {"postgres", "init", "scheduler", "lake"},
+    "CATALOG_READER_PASSWORD": {"postgres", "api-server", "scheduler", "lake"},
     "MARTS_PUBLISHER_PASSWORD": {"postgres", "init", "scheduler", "lake"},
     "MARTS_READER_PASSWORD": {"postgres", "api-server", "scheduler", "lake"},
     "S3_ACCESS_KEY": {"seaweedfs", "init", "scheduler", "lake"},
     "S3_SECRET_KEY": {"seaweedfs", "init", "scheduler", "lake"},
+    "S3_READER_ACCESS_KEY": {"seaweedfs", "api-server", "scheduler", "lake"},
+    "S3_READER_SECRET_KEY": {"seaweedfs", "api-server", "scheduler", "lake"},
     "S3_ADMIN_ACCESS_KEY": {"seaweedfs", "init"},
     "S3_ADMIN_SECRET_KEY": {"seaweedfs", "init"},
     "AIRFLOW_FERNET_KEY": AIRFLOW,
@@ -133,8 +137,11 @@ def test_databases_and_storage_are_out_of_reach_from_outside(values: dict[str, s
     assert used["postgres"] == {"database"}
     assert used["seaweedfs"] == {"storage"}
     assert {name for name in used if "web" in used[name]} == {"api-server"}
-    assert {name for name in used if "egress" in used[name]} == {"init", "scheduler", "lake"}
-    assert {name for name in used if "storage" in used[name]} == {"seaweedfs", "init", "scheduler", "lake"}
+    writers = {"init", "scheduler", "lake"}
+    assert {name for name in used if "egress" in used[name]} == writers
+    assert {name for name in used if "storage" in used[name]} == AIRFLOW - {"dag-processor", "triggerer"} | {
+        "seaweedfs"
+    }
     assert set().union(*used.values()) == set(project["networks"])
 
 
@@ -186,24 +193,29 @@ def test_tasks_get_the_connections_that_the_code_reads(services: dict[str, Any],
         for name, value in services["scheduler"]["environment"].items()
         if name.startswith("AIRFLOW_CONN_")
     }
-    assert set(given) == {"lake_catalog", "lake_storage", "lake_backup", "marts", "marts_reader"}
+    readers = {"lake_catalog_reader", "lake_storage_reader", "marts_reader"}
+    assert set(given) == {"lake_catalog", "lake_storage", "lake_backup", "marts"} | readers
     assert Postgres.of(given["lake_catalog"]) == Postgres(
         "postgres", 5432, "lake_catalog", "lake", values["CATALOG_DB_PASSWORD"]
     )
     assert Postgres.of(given["marts"]).user == "marts_publisher"
     assert Postgres.of(given["marts_reader"]).user == "marts_reader"
-    assert Storage.of(given["lake_storage"]) == Storage(
+    written, read = Storage.of(given["lake_storage"]), Storage.of(given["lake_storage_reader"])
+    assert written == Storage(
         "s3://lake/", "http://seaweedfs:8333", "us-east-1", values["S3_ACCESS_KEY"], values["S3_SECRET_KEY"]
     )
+    assert Postgres.of(given["lake_catalog_reader"]).user == "lake_reader"
+    assert read == replace(written, key_id=values["S3_READER_ACCESS_KEY"], secret=values["S3_READER_SECRET_KEY"])
     backups = Storage.of(given["lake_backup"]).url
     assert all(f"lakehouse-backup:{backups}" in services[name]["volumes"] for name in ("scheduler", "lake"))
     storage = json.loads(services["scheduler"]["environment"]["AIRFLOW_CONN_LAKE_STORAGE"])
     assert storage["conn_type"] == "aws"
 
 
-def test_web_server_holds_the_reading_role_only(services: dict[str, Any]) -> None:
+def test_web_server_holds_reading_roles_only(services: dict[str, Any]) -> None:
     connections = {name for name in services["api-server"]["environment"] if name.startswith("AIRFLOW_CONN_")}
-    assert connections == {"AIRFLOW_CONN_MARTS_READER"}
+    readers = ("LAKE_CATALOG_READER", "LAKE_STORAGE_READER", "MARTS_READER")
+    assert connections == {f"AIRFLOW_CONN_{name}" for name in readers}
 
 
 @pytest.mark.parametrize("name", sorted(AIRFLOW))

@@ -17,10 +17,13 @@ ROLES_SQL = ROOT / "deploy" / "postgres" / "roles.sql"
 PASSWORDS = {
     "AIRFLOW_DB_PASSWORD": "password-of-airflow",
     "CATALOG_DB_PASSWORD": "password'of;lake",
+    "CATALOG_READER_PASSWORD": "password-of-lake-reader",
     "MARTS_PUBLISHER_PASSWORD": "password-of-publisher",
     "MARTS_READER_PASSWORD": "password-of-reader",
 }
-ROLES = dict(zip(("airflow", "lake", "marts_publisher", "marts_reader"), PASSWORDS.values(), strict=True))
+ROLES = dict(
+    zip(("airflow", "lake", "lake_reader", "marts_publisher", "marts_reader"), PASSWORDS.values(), strict=True)
+)
 
 DATABASES = """
     select datname, pg_get_userbyid(datdba), coalesce(datacl::text, '')
@@ -28,7 +31,8 @@ DATABASES = """
 """
 RIGHTS = """
     select rolname, rolsuper, rolcreatedb, rolcreaterole, rolcanlogin, rolreplication, rolbypassrls
-    from pg_roles where rolname in ('airflow', 'lake', 'marts_publisher', 'marts_reader') order by 1
+    from pg_roles
+    where rolname in ('airflow', 'lake', 'lake_reader', 'marts_publisher', 'marts_reader') order by 1
 """
 
 
@@ -75,6 +79,7 @@ def test_each_role_reaches_its_own_database_only(cluster: Cluster) -> None:
     allowed = {
         ("airflow", "airflow"),
         ("lake", "lake_catalog"),
+        ("lake_reader", "lake_catalog"),
         ("marts_publisher", "marts"),
         ("marts_reader", "marts"),
     }
@@ -87,8 +92,9 @@ def test_each_role_reaches_its_own_database_only(cluster: Cluster) -> None:
                     cluster.connect(role, database)
 
 
-def test_reader_can_make_nothing(cluster: Cluster) -> None:
-    with cluster.connect("marts_reader", "marts") as connection:
+@pytest.mark.parametrize(("role", "database"), postgres.READERS.items())
+def test_reader_can_make_nothing(cluster: Cluster, role: str, database: str) -> None:
+    with cluster.connect(role, database) as connection:
         for statement in ("create schema s", "create table public.t (i int)", "create temporary table t (i int)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
@@ -116,7 +122,7 @@ def test_passwords_are_those_of_the_environment_and_stored_as_scram(cluster: Clu
         superuser.execute("select pg_reload_conf()")
         try:
             for role, password in ROLES.items():
-                database = postgres.ROLES[role] or "marts"
+                database = postgres.ROLES[role]
                 cluster.connect(role, database, password=password).close()
                 with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
                     cluster.connect(role, database, password="another")

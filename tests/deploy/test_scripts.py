@@ -16,6 +16,8 @@ S3 = {
     "S3_BUCKET": "lake",
     "S3_ACCESS_KEY": "lake-key",
     "S3_SECRET_KEY": "lake-secret-0123",
+    "S3_READER_ACCESS_KEY": "reader-key",
+    "S3_READER_SECRET_KEY": "reader-secret-0123",
     "S3_ADMIN_ACCESS_KEY": "admin-key",
     "S3_ADMIN_SECRET_KEY": "admin-secret-0123",
 }
@@ -48,12 +50,14 @@ def test_script_is_executable_and_parses(script: str) -> None:
     subprocess.run(["sh", "-n", ROOT / script], check=True)
 
 
-def test_storage_knows_a_lake_that_is_kept_to_its_bucket_and_an_admin_of_it(started, tmp_path: Path) -> None:
+def test_storage_knows_who_writes_who_reads_and_who_makes_the_bucket(started, tmp_path: Path) -> None:
     assert started().returncode == 0
     identities = {each["name"]: each for each in json.loads((tmp_path / "s3.json").read_text())["identities"]}
-    assert set(identities) == {"admin", "lake"}
+    assert set(identities) == {"admin", "lake", "reader"}
     assert identities["lake"]["credentials"] == [{"accessKey": "lake-key", "secretKey": "lake-secret-0123"}]
     assert set(identities["lake"]["actions"]) == {"Read:lake", "Write:lake", "List:lake", "Tagging:lake"}
+    assert identities["reader"]["credentials"] == [{"accessKey": "reader-key", "secretKey": "reader-secret-0123"}]
+    assert set(identities["reader"]["actions"]) == {"Read:lake", "List:lake"}
     assert identities["admin"]["actions"] == ["Admin:lake"]
 
 

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from include.connections import Postgres
+from include.lake import catalog
 from include.local.postgres import LocalPostgres
 from include.settings import ROOT
 from tests.conftest import fresh_database
@@ -66,11 +67,12 @@ def servers(server: LocalPostgres, extensions: Path, scratch: Path) -> Iterator[
         fresh_database(server, "airflow") as metadata,
         sample.two_releases(server, extensions, home) as (lake, marts),
     ):
+        catalog.let_read(lake)
         environment = _environment(home, metadata, extensions)
         connections = {
             "marts_reader": _uri(server.as_role("marts_reader", marts.database)),
-            "lake_catalog": _uri(lake.catalog),
-            "lake_storage": f"file://?path={quote(lake.storage.url, safe='')}",
+            "lake_catalog_reader": _uri(server.as_role("lake_reader", lake.catalog.database)),
+            "lake_storage_reader": f"file://?path={quote(lake.storage.url, safe='')}",
         }
         with_fab = {**environment, "AIRFLOW__CORE__AUTH_MANAGER": FAB}
         _run(with_fab, str(AIRFLOW), "db", "migrate")
