@@ -36,6 +36,7 @@ SYMBOLS = {
     "deferred": ("…", "cyan"),
     "skipped": ("–", "dim"),
 }
+LEVELS = {"ok": ("✔", "green"), "late": ("!", "yellow"), "unknown": ("?", "yellow"), "failed": ("✘", "red")}
 
 
 @app.callback()
@@ -141,16 +142,18 @@ def backfill(
 
 @app.command()
 def status() -> None:
-    """What is up, what is fresh, what is certified."""
+    """What is up, what is fresh, what is certified, what is backed up; exit status 0 if all of it is well."""
     from include.local.status import collect
 
-    table = Table("", "what", "state", box=None, header_style="dim")
-    states = collect()
-    for state in states:
-        symbol, colour = {True: ("✔", "green"), False: ("✘", "red"), None: ("?", "yellow")}[state.good]
-        table.add_row(Text(symbol, style=colour), state.name, state.detail)
+    table = Table(box=None, show_header=False)
+    found = collect()
+    for group in found.groups:
+        table.add_row("", Text(group.name, style="bold"))
+        for state in group.states:
+            symbol, colour = LEVELS[state.level]
+            table.add_row(Text(symbol, style=colour), f"  {state.name}", Text(state.reason))
     console.print(table)
-    raise typer.Exit(0 if all(state.good for state in states) else 1)
+    raise typer.Exit(0 if found.level == "ok" else 1)
 
 
 @app.command()

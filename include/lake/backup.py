@@ -34,6 +34,7 @@ MANIFEST, DRILL = "manifest.json", "drill.json"
 CATALOG, MARTS, LEDGER = "catalog.zip", "marts.zip", "ledger.jsonl"
 LEDGER_SCHEMA = "ledger"
 FORMAT = 1
+_ID = "%Y%m%dT%H%M%SZ"
 WORKERS = 8  # mostly waiting for the disk or the store
 
 # What is being done, how much of it is done, and of how much.
@@ -470,7 +471,12 @@ def _kept(ids: Sequence[str], keep: int) -> set[str]:
 
 
 def _id(moment: datetime) -> str:
-    return f"{moment:%Y%m%dT%H%M%SZ}"
+    return f"{moment:{_ID}}"
+
+
+def made_at(backup_id: str) -> datetime:
+    """When a backup was begun, in UTC: it is named after that."""
+    return datetime.strptime(backup_id, _ID).replace(tzinfo=UTC)
 
 
 def _free_moment(location: Location) -> datetime:

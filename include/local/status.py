@@ -1,7 +1,6 @@
-"""The state of the stack as facts: what is up, what is fresh, what is certified. Unknown is never good."""
+"""What `lake status` shows: the states of the status page, and those that only this machine can see."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -9,88 +8,60 @@ import psycopg
 from include import runtime
 from include import settings as environment
 from include.errors import LakehouseError, first_line
+from include.lake.backup import Location, made_at
 from include.local import airflow_api, stack
-from include.release.ledger import Entry
+from include.release import ledger
+from include.web import pages
+from include.web.status import Group, Level, Sources, State, Status, project_domains
+from include.web.status import collect as collect_pages
 
-DOMAINS = ("nightscout",)
-LATE = timedelta(hours=36)  # a day's release is due within hours after midnight UTC; a day and a half is late
-
-
-@dataclass(frozen=True)
-class State:
-    """`good` is None where the check could not be made."""
-
-    name: str
-    good: bool | None
-    detail: str
+BACKUP_LATE = timedelta(hours=36)  # one is due every day
 
 
-def collect() -> list[State]:
+def collect() -> Status:
     """Every state, in the order in which an operator asks. Processes are listed where `up` has started some."""
-    states = []
-    if (environment.settings().home / "run").is_dir():
+    settings = environment.settings()
+    now = datetime.now(UTC)
+    seen = collect_pages(Sources(settings.quality_dir, project_domains, runtime.marts_reader, runtime.lake_reader), now)
+    states = [_airflow(), _backup(now)]
+    if (settings.home / "run").is_dir():
         left = stack.left_behind()
-        states += [State(name, alive, _process(alive, left.get(name, 0))) for name, alive in stack.running().items()]
-    states.append(_airflow())
-    states.append(_lake())
-    for domain in DOMAINS:
-        states += _certified(domain)
-    return states
+        processes = stack.running().items()
+        states = [*(_process(name, alive, left.get(name, 0)) for name, alive in processes), *states]
+    return replace(seen, groups=(Group("Here", tuple(states)), *seen.groups))
 
 
-def _process(alive: bool, left: int) -> str:
+def _process(name: str, alive: bool, left: int) -> State:
     if alive:
-        return "runs"
-    return (
-        f"does not run, and left {left} processes; `lake up` mends it" if left else "does not run; `lake up` starts it"
-    )
+        return State(name, Level.OK, "Runs.")
+    if left:
+        return State(name, Level.FAILED, f"Does not run, and left {left} processes; `lake up` mends it.")
+    return State(name, Level.FAILED, "Does not run; `lake up` starts it.")
 
 
 def _airflow() -> State:
+    name = "Airflow's API"
     try:
-        good = airflow_api.reachable(environment.connection("airflow_api"))
+        answers = airflow_api.reachable(environment.connection("airflow_api"))
     except LakehouseError as error:
-        return State("airflow api", None, str(error))
-    return State("airflow api", good, stack.login().url if good else "does not answer; `make up` starts it")
+        return State(name, Level.UNKNOWN, str(error))
+    if not answers:
+        return State(name, Level.FAILED, "Does not answer; `lake up` starts it.")
+    return State(name, Level.OK, f"Answers at {stack.login().url}.")
 
 
-def _lake() -> State:
-    import duckdb
-
+def _backup(now: datetime) -> State:
+    """How old the newest backup is; none is due before there has been a release for as long."""
+    name = "Backup"
     try:
-        with runtime.lake().open(read_only=True) as connection:
-            row = connection.execute(
-                "select max(snapshot_id), max(snapshot_time) from ducklake_snapshots('dl')"
-            ).fetchone()
-    except (LakehouseError, duckdb.Error) as error:
-        return State("lake", False, first_line(error))
-    assert row is not None
-    return State("lake", True, f"snapshot {row[0]}, written {row[1]:%Y-%m-%d %H:%M} UTC")
-
-
-def _certified(domain: str) -> list[State]:
-    from include.release import certify, ledger
-
-    try:
-        entries = ledger.entries(runtime.marts(), domain)
-    except (LakehouseError, psycopg.Error) as error:
-        return [State(f"{domain} release", None, first_line(error))]
-    if not entries:
-        return [State(f"{domain} release", False, "none yet; `make demo` or `lake run` makes one")]
-    last, until = entries[-1], covered_until(entries)
-    detail = f"release {last.release_id} up to {until:%Y-%m-%d}, certified {last.released_at:%Y-%m-%d %H:%M} UTC"
-    states = [State(f"{domain} release", datetime.now(UTC) - until < LATE, detail)]
-    try:
-        pinned = certify.pinned_release(runtime.lake(), domain)
-    except LakehouseError as error:
-        return [*states, State(f"{domain} views", None, first_line(error))]
-    same = pinned == last.release_id
-    detail = f"show release {pinned}" if same else f"show release {pinned}, the ledger says {last.release_id}"
-    return [*states, State(f"{domain} views", same, detail)]
-
-
-def covered_until(entries: Sequence[Entry]) -> datetime:
-    """The end of the newest days that readers have; an old interval that was released last makes nothing older."""
-    newest = entries[-1]
-    visible = newest.rolled_back_to or newest.release_id
-    return max(entry.interval_end for entry in entries if entry.kind == "release" and entry.release_id <= visible)
+        ids = Location(runtime.backups(), runtime.lake_reader().temp_directory).ids()
+        entries = [] if ids else ledger.entries(runtime.marts_reader())
+    except (LakehouseError, psycopg.Error, OSError) as error:
+        return State(name, Level.UNKNOWN, first_line(error))
+    if ids:
+        age = now - made_at(ids[-1])
+        level = Level.OK if age <= BACKUP_LATE else Level.LATE
+        return State(name, level, f"{ids[-1]}, {pages.span(age)} old; {len(ids)} kept.")
+    if not entries or now - entries[0].released_at <= BACKUP_LATE:
+        return State(name, Level.OK, "None yet, and none was due; DAG `lake_backup` makes one a day, once switched on.")
+    return State(name, Level.LATE, "There is none; `lake backup` makes one, and DAG `lake_backup` one a day.")
