@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from include import settings as environment
 from include.connections import Connection, Postgres, Storage
+from include.errors import SetupError
 from include.lake.attach import Lake
 
 CATALOG = "lake_catalog"
@@ -23,8 +24,13 @@ def lake(get: GetConnection = environment.connection) -> Lake:
 
 
 def lake_reader(get: GetConnection = environment.connection) -> Lake:
-    """The same lake, by a role and a key that only read."""
-    return _lake(get(CATALOG_READER), get(STORAGE_READER))
+    """The same lake, by a role that only reads, and by a key that only reads where there is one."""
+    catalog = get(CATALOG_READER)
+    try:
+        storage = get(STORAGE_READER)
+    except SetupError:  # a folder has no key
+        storage = get(STORAGE)
+    return _lake(catalog, storage)
 
 
 def _lake(catalog: Connection, storage: Connection) -> Lake:

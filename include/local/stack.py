@@ -207,7 +207,6 @@ def _write_environment(settings: Settings, server) -> None:
         return f"postgres://{login}@/{target.database}?host={quote(target.host, safe='')}"
 
     metadata = server.as_role("airflow")
-    storage = json.dumps({"conn_type": "file", "extra": {"path": str(home / "lake")}})
     variables = {
         "LAKE_HOME": str(home),
         "LAKE_PORT": str(settings.port),
@@ -215,8 +214,7 @@ def _write_environment(settings: Settings, server) -> None:
         "PGPASSFILE": str(server.passfile),
         "AIRFLOW_CONN_LAKE_CATALOG": uri("lake"),
         "AIRFLOW_CONN_LAKE_CATALOG_READER": uri("lake_reader"),
-        "AIRFLOW_CONN_LAKE_STORAGE": storage,
-        "AIRFLOW_CONN_LAKE_STORAGE_READER": storage,
+        "AIRFLOW_CONN_LAKE_STORAGE": json.dumps({"conn_type": "file", "extra": {"path": str(home / "lake")}}),
         "AIRFLOW_CONN_LAKE_BACKUP": json.dumps({"conn_type": "file", "extra": {"path": str(home / "backup")}}),
         "AIRFLOW_CONN_MARTS": uri("marts_publisher"),
         "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),

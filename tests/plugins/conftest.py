@@ -72,7 +72,7 @@ def servers(server: LocalPostgres, extensions: Path, scratch: Path) -> Iterator[
         connections = {
             "marts_reader": _uri(server.as_role("marts_reader", marts.database)),
             "lake_catalog_reader": _uri(server.as_role("lake_reader", lake.catalog.database)),
-            "lake_storage_reader": f"file://?path={quote(lake.storage.url, safe='')}",
+            "lake_storage": f"file://?path={quote(lake.storage.url, safe='')}",
         }
         with_fab = {**environment, "AIRFLOW__CORE__AUTH_MANAGER": FAB}
         _run(with_fab, str(AIRFLOW), "db", "migrate")
