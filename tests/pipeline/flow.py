@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from include.lake.attach import Lake, identifier
 from include.lake.dbt_environment import dbt_environment
 from include.layers import Layer
 from include.local.nightscout import SiteServer
-from include.quality import replay
+from include.quality import quarantine, replay
 from include.quality.gate import run_gate
 from include.quality.suites import suite
 from include.release.certify import Release, release
@@ -97,17 +98,19 @@ class Flow:
     def gate(self, layer: Layer, interval: Interval, run_id: str, **options: Any) -> dict[str, Any]:
         return run_gate(self.lake, DOMAIN, layer, interval, run_id, self.home / "quality", **options).summary()
 
-    def dbt(self, *layers: Layer, full_refresh: bool = False) -> None:
-        from dbt.cli.main import dbtRunner
+    def judge(self, interval: Interval, run_id: str) -> None:
+        """What gate_bronze writes to the lake, without its verdict."""
+        quarantine.set_aside(self.lake, DOMAIN, run_id, interval)
 
+    def dbt(self, *layers: Layer, full_refresh: bool = False, tests: bool = True) -> None:
         os.environ.update(dbt_environment(self.lake))
         places = ["--project-dir", str(dbt_project.PROJECT_DIR), "--profiles-dir", str(dbt_project.PROJECT_DIR)]
         places += ["--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")]
-        select = ["--select", *(layer.selector(DOMAIN) for layer in layers), "--exclude-resource-type", "unit_test"]
+        select = ["--select", *(layer.selector(DOMAIN) for layer in layers)]
         refresh = ["--full-refresh"] if full_refresh else []
-        result = dbtRunner(manifest=dbt_project.parsed()).invoke(
-            ["build", *select, *refresh, *places, "--log-level", "none"]
-        )
+        quiet = ["--log-level", "none", "--log-level-file", "none", "--no-write-json"]
+        command = ["build", *select, "--exclude-resource-type", "unit_test"] if tests else ["run", *select]
+        result = _runner().invoke([*command, *refresh, *places, *quiet])
         failed = [
             f"{each.node.name}: {each.message}" for each in result.result or () if each.status in ("error", "fail")
         ]
@@ -155,6 +158,13 @@ class Flow:
     def write(self, statement: str) -> None:
         with self.lake.open() as connection:
             connection.execute(statement)
+
+
+@lru_cache(maxsize=1)
+def _runner() -> Any:
+    from dbt.cli.main import dbtRunner
+
+    return dbtRunner(manifest=dbt_project.parsed())
 
 
 def _rows(execute: Callable[[str], Any], table: str) -> list[tuple[Any, ...]]:
