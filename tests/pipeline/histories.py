@@ -202,9 +202,22 @@ def play(flow: Flow, world: World, history: History) -> None:
     assert (world.due, world.debts) == (set(), {}), "the closing runs settle everything"
 
 
-def clean_run(flow: Flow) -> None:
-    """One run over the whole range, up to gold."""
-    _advance(flow, Run(0, DAYS, Until.GOLD))
+def require_rows_of_a_clean_run(flow: Flow, clean: Flow) -> None:
+    """Compare a flow with one that has seen nothing and now runs once over the whole range, row by row.
+
+    Raises:
+        AssertionError: silver, gold, the lake's views or the marts in PostgreSQL differ, or a table has no row at all.
+    """
+    _advance(clean, Run(0, DAYS, Until.GOLD))
+    expected = clean.lake_rows()
+    assert all(expected.values()), [table for table, rows in expected.items() if not rows]
+    gold = {name.partition(".")[2]: rows for name, rows in expected.items() if name.startswith("gold.")}
+    seen = {"the lake": (flow.lake_rows(), expected), "PostgreSQL": (flow.published_rows(), gold)}
+    for place, (ours, theirs) in {**seen, "the views": (flow.view_rows(), gold)}.items():
+        for table, rows in theirs.items():
+            lacks = [row for row in rows if row not in ours[table]][:3]
+            has = [row for row in ours[table] if row not in rows][:3]
+            assert ours[table] == rows, f"{table} in {place} lacks {lacks} and has {has}, against one clean run"
 
 
 def _run(flow: Flow, run: Run) -> None:
