@@ -3,6 +3,7 @@
 import importlib
 
 from include.quality.gx_import import great_expectations
+from tests.pipeline.flow import dbt_runner
 
 great_expectations()
 for _module in (
@@ -18,3 +19,4 @@ for _module in (
     "tests.faults.children",
 ):
     importlib.import_module(_module)
+dbt_runner()

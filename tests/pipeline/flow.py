@@ -110,7 +110,7 @@ class Flow:
         refresh = ["--full-refresh"] if full_refresh else []
         quiet = ["--log-level", "none", "--log-level-file", "none", "--no-write-json"]
         command = ["build", *select, "--exclude-resource-type", "unit_test"] if tests else ["run", *select]
-        result = _runner().invoke([*command, *refresh, *places, *quiet])
+        result = dbt_runner().invoke([*command, *refresh, *places, *quiet])
         failed = [
             f"{each.node.name}: {each.message}" for each in result.result or () if each.status in ("error", "fail")
         ]
@@ -161,7 +161,8 @@ class Flow:
 
 
 @lru_cache(maxsize=1)
-def _runner() -> Any:
+def dbt_runner() -> Any:
+    """dbt with the project parsed, once a process."""
     from dbt.cli.main import dbtRunner
 
     return dbtRunner(manifest=dbt_project.parsed())

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from include.layers import Layer
 from include.local.nightscout import NightscoutSite
 from include.local.nightscout.query import iso
 from include.sources.nightscout.streams import DAY_MS, EPOCH, STREAMS, day_of
+from tests.faults import children
+from tests.faults.children import Commits
 from tests.pipeline.flow import Flow
 
 FIRST = date(2026, 3, 28)  # Berlin's clocks go forward on the day after
@@ -46,7 +49,11 @@ class Until(IntEnum):
 
 @dataclass(frozen=True)
 class Run:
-    """A run over `days` days from the `first` of the range; `killed_at` is the lake's commit at which it is killed, then retried."""
+    """A run over `days` days from the `first` of the range.
+
+    Attributes:
+        killed_at: after how many commits to the lake its process is killed, before it runs once more.
+    """
 
     first: int
     days: int = 1
@@ -62,7 +69,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Upload:
-    """A new record of the `day` of the range (negative: before it); `by_v1` as most uploaders do it, without a modification time."""
+    """A new record of a `day` of the range (negative: before it).
+
+    Attributes:
+        by_v1: uploaded as most devices do it, so that a site with API v3 does not say when.
+    """
 
     site: str
     stream: str
@@ -99,7 +110,7 @@ History = list[Change | Run]
 
 @dataclass
 class Debt:
-    """Days that a changed record is or was on and that no run has seen since; `at` is when v3's history says it changed."""
+    """Days that a changed record is or was on and that no run has seen since; `at` is when it changed, by v3's history."""
 
     days: set[date]
     at: int | None
@@ -221,6 +232,12 @@ def require_rows_of_a_clean_run(flow: Flow, clean: Flow) -> None:
 
 
 def _run(flow: Flow, run: Run) -> None:
+    if run.killed_at is not None:
+        children.killed(flow, partial(_once, run=run), Commits(run.killed_at))
+    _once(flow, run)
+
+
+def _once(flow: Flow, run: Run) -> None:
     if run.until is Until.RELEASE:
         flow.run(run.interval.start.date(), run.interval.end.date(), full_refresh=run.full_refresh)
     else:
@@ -251,7 +268,7 @@ def made_sites() -> list[NightscoutSite]:
             for stream, name, minute in _ordinary(day):
                 moment = _moment(day, minute)
                 document = _document(stream, moment, day + minute, name)
-                site.add(stream, document | ({"noon": True} if name == "noon" else {}), visible_at=moment + MINUTE_MS)
+                site.add(stream, document | ({"noon": True} if name == "noon" else {}), visible_at=moment)
     return sites
 
 
@@ -327,6 +344,7 @@ runs = st.builds(
     days=st.integers(1, DAYS),
     until=st.sampled_from((Until.GOLD, Until.SILVER, Until.JUDGE, Until.INGEST, Until.RELEASE)),
     full_refresh=st.booleans(),
+    killed_at=st.none() | st.integers(1, 25),
 )
 
 

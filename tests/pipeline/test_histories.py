@@ -1,17 +1,14 @@
 """Any history of runs and changes ends in the tables of one clean run over the whole range, row by row."""
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.faults.matrix import ROUNDS
 from tests.pipeline.conftest import MakeFlow
 from tests.pipeline.histories import History, World, histories, play, require_rows_of_a_clean_run
 
-ROUNDS = int(os.environ.get("LAKE_TORTURE_ROUNDS", "3"))
 
-
-# The same histories each time; a hundred of them are the same three and more. Making one smaller takes minutes.
+# The same histories each time. One that fails is printed as it is: to make it smaller, add Phase.shrink and patience.
 @pytest.mark.torture
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 @settings(
@@ -19,7 +16,7 @@ ROUNDS = int(os.environ.get("LAKE_TORTURE_ROUNDS", "3"))
     derandomize=True,
     database=None,
     deadline=None,
-    print_blob=False,
+    phases=(Phase.generate,),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(history=histories())
