@@ -4,6 +4,8 @@ Processes are forked from a server that has imported what steps need (as Airflow
 second, and no thread or connection of the test is in it.
 """
 
+import importlib
+import itertools
 import multiprocessing
 import os
 import re
@@ -50,6 +52,14 @@ class After:
 
 
 @dataclass(frozen=True)
+class Entering:
+    """Where the process is about to call a function for the n-th time: `module:Class.function`."""
+
+    function: str
+    nth: int = 1
+
+
+@dataclass(frozen=True)
 class Commits:
     """Where the lake has n new snapshots, whoever commits; within milliseconds."""
 
@@ -63,7 +73,8 @@ class Delay:
     seconds: float
 
 
-Point = Before | After | Commits | Delay
+Marked = Before | After | Entering
+Point = Marked | Commits | Delay
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ class Child:
         sites = _Sites(flow.server.sites_yaml(), flow.server.connections())
         mine, theirs = _context.Pipe(duplex=False)
         self._answers = mine
-        marked = at if isinstance(at, Before | After) else None
+        marked = at if isinstance(at, Marked) else None
         arguments = (replace(flow, server=sites), step, marked, dict(os.environ), theirs)  # type: ignore[arg-type]
         self._process = _context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
@@ -136,7 +147,7 @@ class Child:
                 return True
             assert time.monotonic() < deadline, f"{self._at} was not reached in {PATIENCE_SECONDS} s"
             time.sleep(POLL_SECONDS)
-        if isinstance(self._at, Before | After):
+        if isinstance(self._at, Marked):
             raise AssertionError(f"The step ended before {self._at}: {self.ended()}")
         return False
 
@@ -198,13 +209,19 @@ def run(flow: Flow, step: Step) -> Ended:
         return child.ended()
 
 
-def killed(flow: Flow, step: Step, at: Point) -> Ended:
-    """A step that is killed with kill -9 at a point; after a delay or commit it may have ended before that."""
+def killed(flow: Flow, step: Step, at: Point, later: float = 0.0) -> Ended:
+    """A step that is killed with kill -9 at a point.
+
+    With a delay or commit, or `later` (seconds that it goes on behind the point), it may have ended before that.
+    """
     with started(flow, step, at) as child:
         if child.reached():
+            if later:
+                child.go_on()
+                time.sleep(later)
             child.kill()
         ended = child.ended()
-        if isinstance(at, Before | After):
+        if isinstance(at, Marked) and not later:
             assert ended.killed, ended
         return ended
 
@@ -221,7 +238,7 @@ def _snapshots(flow: Flow) -> int:
 # --- in the process of its own ----------------------------------------------------------------------------------
 
 
-def _work(flow: Flow, step: Step, at: Before | After | None, environment: dict[str, str], answers: Any) -> None:
+def _work(flow: Flow, step: Step, at: Marked | None, environment: dict[str, str], answers: Any) -> None:
     os.environ.update(environment)
     if at is not None:
         _stand_still(at)
@@ -234,8 +251,31 @@ def _work(flow: Flow, step: Step, at: Before | After | None, environment: dict[s
     answers.close()
 
 
-def _stand_still(at: Before | After) -> None:
-    """Watch the statements that this process sends, and stop all of it at the point."""
+def _stand_still(at: Marked) -> None:
+    """Stop all of this process at the point."""
+    if isinstance(at, Entering):
+        _stop_entering(at)
+    else:
+        _stop_at_statement(at)
+
+
+def _stop_entering(at: Entering) -> None:
+    module, _, name = at.function.partition(":")
+    *owners, function = name.split(".")
+    owner: Any = importlib.import_module(module)
+    for each in owners:
+        owner = getattr(owner, each)
+    original, count = getattr(owner, function), itertools.count(1)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if next(count) == at.nth:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return original(*arguments, **options)
+
+    setattr(owner, function, call)
+
+
+def _stop_at_statement(at: Before | After) -> None:
     import duckdb
 
     pattern, count = re.compile(at.pattern, re.IGNORECASE), 0

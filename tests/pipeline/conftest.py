@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,14 +14,14 @@ from tests.pipeline.flow import Flow
 MakeFlow = Callable[..., Flow]
 
 
-@pytest.fixture
-def make_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path: Path) -> Iterator[MakeFlow]:
-    """`make_flow(sites, storage=…)` serves sites over HTTP and gives a flow with a lake and marts of its own."""
+@contextmanager
+def flow_maker(server: LocalPostgres, extensions: Path, folder: Path) -> Iterator[MakeFlow]:
+    """Gives what `make_flow` is; its flows live until the block ends."""
     with ExitStack() as stack:
         made: list[Flow] = []
 
         def make(sites: Iterable[NightscoutSite], storage: Storage | None = None) -> Flow:
-            home = tmp_path / f"flow{len(made)}"
+            home = folder / f"flow{len(made)}"
             home.mkdir()
             catalog: Postgres = stack.enter_context(fresh_database(server, "lake"))
             marts: Postgres = stack.enter_context(fresh_database(server, "marts_publisher"))
@@ -33,4 +33,11 @@ def make_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path:
             made.append(flow)
             return flow
 
+        yield make
+
+
+@pytest.fixture
+def make_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path: Path) -> Iterator[MakeFlow]:
+    """`make_flow(sites, storage=…)` serves sites over HTTP and gives a flow with a lake and marts of its own."""
+    with flow_maker(server, extensions, tmp_path) as make:
         yield make

@@ -110,7 +110,7 @@ History = list[Change | Run]
 
 @dataclass
 class Debt:
-    """Days that a changed record is or was on and that no run has seen since; `at` is when it changed, by v3's history."""
+    """Days that a changed record is or was on and no run has seen since; `at` is when it changed, by v3's history."""
 
     days: set[date]
     at: int | None
