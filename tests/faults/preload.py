@@ -16,7 +16,7 @@ for _module in (
     "httpx",
     "pyarrow.compute",
     "pyarrow.parquet",
-    "tests.faults.children",
+    "tests.faults.bench",
 ):
     importlib.import_module(_module)
 dbt_runner()

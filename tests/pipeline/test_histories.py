@@ -10,7 +10,7 @@ from tests.pipeline.histories import History, World, histories, play, require_ro
 
 # The same histories each time. One that fails is printed as it is: to make it smaller, add Phase.shrink and patience.
 @pytest.mark.torture
-@pytest.mark.timeout(600 + 60 * ROUNDS)
+@pytest.mark.timeout(900 + 120 * ROUNDS)
 @settings(
     max_examples=ROUNDS,
     derandomize=True,
