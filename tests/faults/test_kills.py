@@ -129,7 +129,7 @@ def _rounds(bench: Bench, kill: Kill, outcome: Outcome, round_of: Callable[[Rand
         done = [round_of(Random(f"{kill.fault} {kill.at} {number}")) for number in range(ROUNDS)]
     found = len(leftovers(bench.flow))
     sweep(bench.flow)
-    assert fsck.check(bench.flow.lake).damage == []
+    assert not fsck.check(bench.flow.lake).damage
     killed = sum(ended.killed for ended, _ in done)
     assert killed, "the step had always ended before it was killed"
     besides = f"{killed} of {ROUNDS} were killed before they ended; upkeep removed {found} leftovers"
