@@ -6,6 +6,28 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+# What libpq says, and DuckDB after it, when a server went away or is not there yet.
+CONNECTION_LOST = (
+    "connection refused",
+    "connection to server",
+    "could not connect",
+    "could not receive data",
+    "could not send data",
+    "no connection to the server",
+    "server closed the connection",
+    "ssl syscall error",
+    "terminating connection",
+    "the connection is closed",
+    "the connection is lost",
+    "the database system is",
+)
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether a database's connection broke, so that nobody knows whether what was sent last was done."""
+    return any(words in str(error).lower() for words in CONNECTION_LOST)
+
+
 class LakehouseError(Exception):
     """Base of every error that this project raises on purpose.
 

@@ -1,6 +1,6 @@
 """What the DuckLake catalog says of the lake's files, read from its tables in PostgreSQL in one transaction."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from include.errors import SetupError
-from include.lake.attach import Lake
+from include.lake.attach import Lake, identifier
 from include.lake.passfile import use_passwords
 
 READER = "lake_reader"
@@ -40,6 +40,12 @@ select 'delete', f.delete_file_id, f.data_file_id, t.table_id, t.schema_name, t.
     f.begin_snapshot, f.end_snapshot, f.delete_count, f.file_size_bytes
 from {{ducklake}}.ducklake_delete_file f join tables t using (table_id)
 order by 5, 6, 2
+"""
+_LIVE_FILES = f"""
+select * from ({_FILES}) as files (
+    kind, file_id, data_file_id, table_id, schema_name, table_name, path, begin_snapshot, end_snapshot, rows, size
+)
+where end_snapshot is null and schema_name || '.' || table_name = any(%(names)s)
 """
 _TABLES = f"""
 with {_PATHS}
@@ -179,6 +185,28 @@ class Metadata:
         done = self._connection.execute(query, {"root": self._lake.storage.root, **values})
         return done.fetchall() if done.description else []
 
+    def inlined_tables(self, table_id: int) -> list[str]:
+        """The catalog's tables of the rows that it holds itself for a table of the lake, one per version of its columns."""
+        return [
+            name
+            for (name,) in self.execute(
+                "select table_name from {ducklake}.ducklake_inlined_data_tables where table_id = %(id)s", id=table_id
+            )
+        ]
+
+    def partition_keys(self, table_id: int) -> list[str]:
+        """The expressions by which a table of the lake is partitioned now."""
+        rows = self.execute(
+            "select c.column_name, k.transform from {ducklake}.ducklake_partition_info i "
+            "join {ducklake}.ducklake_partition_column k using (partition_id) "
+            "join {ducklake}.ducklake_column c on c.table_id = k.table_id and c.column_id = k.column_id "
+            "and c.end_snapshot is null "
+            "where i.table_id = %(id)s and i.end_snapshot is null order by k.partition_key_index",
+            id=table_id,
+        )
+        names = [(identifier(column), transform) for column, transform in rows]
+        return [name if transform == "identity" else f"{transform}({name})" for name, transform in names]
+
     def inlined_deletes(self, table_id: int) -> str | None:
         """The catalog's table of the deletions that it holds itself for a table of the lake; None if it has none."""
         name = f"ducklake_inlined_delete_{table_id}"
@@ -207,3 +235,9 @@ def read(lake: Lake) -> Catalog:
 def files(opened: Metadata) -> tuple[File, ...]:
     """Every file that some snapshot needs; what is only scheduled for deletion is not among them."""
     return tuple(File(*row) for row in opened.execute(_FILES))
+
+
+def live_files(lake: Lake, tables: Collection[str]) -> list[File]:
+    """The files that some tables (`schema.table`) are read from now."""
+    with metadata(lake) as opened:
+        return [File(*row) for row in opened.execute(_LIVE_FILES, names=list(tables))]

@@ -3,8 +3,12 @@
 The quick form lists the storage once and reads each Parquet file's footer: it finds files that are missing, cut or not
 Parquet. The deep form reads every byte: it compares each file with its sha256 as of the first deep check, and decodes a
 file that it sees for the first time.
+
+`settle` is what a writer does before it begins. When the catalog's COMMIT succeeds and its reply is lost, DuckLake
+believes that it failed and deletes the files of a commit that stuck. The writer was told so too and comes again.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -26,8 +30,12 @@ from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 
 # A writer puts files into storage before the catalog names them.
 YOUNG = timedelta(days=1)
+# Written in the transaction that writes a model.
+BOOKKEEPING = (f"{META_SCHEMA}.watermarks", f"{META_SCHEMA}.quarantine_applied")
 DEEP_BATCH_BYTES = 256 * 1024**2
 REBUILT = (Layer.SILVER.value, Layer.GOLD.value)
+
+log = logging.getLogger(__name__)
 
 _DIGESTS = """
 create schema if not exists lakehouse;
@@ -174,10 +182,13 @@ def require_whole(report: Report) -> None:
         DamageError: one is; it names each file.
     """
     if report.current:
-        found = "\n".join(f"- {item}" for item in report.current)
-        raise DamageError(
-            f"{len(report.current)} files are damaged; `lake fsck --repair` makes their tables readable again.\n{found}"
-        )
+        raise DamageError(told(report.current))
+
+
+def told(damage: Collection[Damage]) -> str:
+    """What an error says of damage."""
+    found = "\n".join(f"- {item}" for item in damage)
+    return f"{len(damage)} files are damaged; `lake fsck --repair` makes their tables readable again.\n{found}"
 
 
 def repair(lake: Lake, report: Report) -> list[Repair]:
@@ -196,9 +207,116 @@ def repair(lake: Lake, report: Report) -> list[Repair]:
     if not damaged:
         return []
     with maintaining(lake), lake.open() as connection:
-        # First what says how far the others have been read.
-        ordered = sorted(damaged, key=lambda name: (not name.startswith(f"{META_SCHEMA}."), name))
-        return [_repair(lake, connection, name, damaged[name]) for name in ordered]
+        return [_repair(lake, connection, name, damaged[name]) for name in _meta_first(damaged)]
+
+
+def missing(lake: Lake, tables: Collection[str]) -> list[Damage]:
+    """Files that the tables (`schema.table`) are read from now and that are not in storage; quick, for every writer."""
+    with open_storage(lake) as connection:
+        files = catalog.live_files(lake, tables)
+        there = stored(lake, connection, sorted({_folder(lake, file) for file in files})) if files else {}
+        gone = [file for file in files if file.path not in there]
+    if not gone:
+        return []
+    return list(_damage(catalog.read(lake), gone, {file.path: "is missing" for file in gone}, {}))
+
+
+def settle(lake: Lake, tables: Collection[str]) -> None:
+    """Make tables readable again that their only writer is about to build; quick where no file is missing.
+
+    As `repair` does, of which the build that follows makes up for all that went. No build does for bronze, which is
+    left alone.
+    """
+    damaged: dict[str, list[Damage]] = {}
+    for item in missing(lake, [name for name in tables if not name.startswith(f"{Layer.BRONZE}.")]):
+        damaged.setdefault(item.file.name, []).append(item)
+    if damaged:
+        with lake.open() as connection:
+            for name in _meta_first(damaged):
+                done = _repair(lake, connection, name, damaged[name])
+                log.warning("Files of %s were missing (%s); it %s.", name, damaged[name][0], done.done)
+
+
+def take_back(lake: Lake, damage: Collection[Damage]) -> int:
+    """Undo the last commit to a table whose files are gone, in a new snapshot: what it wrote ends, what it ended lives.
+
+    The caller knows that this commit's writer believes it failed. Returns the snapshot that is undone.
+
+    Raises:
+        DamageError: the damage is not that of the table's last commit; nothing was changed.
+    """
+    begun = {item.file.begin for item in damage}
+    with catalog.metadata(lake) as opened:
+        table_id = next(iter(damage)).file.table_id
+        opened.execute("lock table {ducklake}.ducklake_snapshot in exclusive mode")
+        inlined = opened.inlined_tables(table_id)
+        versioned = ["ducklake_data_file", "ducklake_delete_file", *inlined]
+        ((last,),) = opened.execute(
+            "select max(greatest(begin_snapshot, end_snapshot)) from ("
+            + " union all ".join(
+                f"select begin_snapshot, end_snapshot from {{ducklake}}.{name} "
+                + ("where table_id = %(table_id)s" if name not in inlined else "")
+                for name in versioned
+            )
+            + ") as versions",
+            table_id=table_id,
+        )
+        if begun != {last}:
+            raise DamageError(told(damage))
+        name = next(iter(damage)).file.name
+        undone = _new_snapshot(
+            opened,
+            f"inserted_into_table:{table_id},deleted_from_table:{table_id}",
+            f"snapshot {last} of {name} taken back: its files were never there for good",
+        )
+        for versions in versioned:
+            of_table = "" if versions in inlined else "table_id = %(table_id)s and "
+            opened.execute(
+                f"update {{ducklake}}.{versions} set end_snapshot = case when begin_snapshot = %(last)s "
+                f"then %(undone)s::bigint end where {of_table} "
+                "((begin_snapshot = %(last)s and end_snapshot is null) or end_snapshot = %(last)s)",
+                table_id=table_id,
+                last=last,
+                undone=undone,
+            )
+        deletes = opened.inlined_deletes(table_id)
+        if deletes:
+            opened.execute(f"delete from {{ducklake}}.{deletes} where begin_snapshot = %(last)s", last=last)
+    return last
+
+
+def take_out(lake: Lake, damage: list[Damage]) -> int:
+    """End damaged files of one table in a new snapshot, as DuckLake does when every row of a file is deleted.
+
+    No DuckLake statement can: each would read the file first. Returns the rows that go.
+    """
+    table_id = damage[0].file.table_id
+    ids = sorted({item.file.data_file_id for item in damage})
+    with catalog.metadata(lake) as opened:
+        opened.execute("lock table {ducklake}.ducklake_snapshot in exclusive mode")
+        snapshot = _new_snapshot(
+            opened,
+            f"deleted_from_table:{table_id}",
+            f"{len(ids)} damaged files taken out of {damage[0].file.name}",
+        )
+        rows = opened.execute(
+            "update {ducklake}.ducklake_data_file set end_snapshot = %(snapshot)s "
+            "where data_file_id = any(%(ids)s) and end_snapshot is null returning record_count",
+            snapshot=snapshot,
+            ids=ids,
+        )
+        deleted = opened.execute(
+            "update {ducklake}.ducklake_delete_file set end_snapshot = %(snapshot)s "
+            "where data_file_id = any(%(ids)s) and end_snapshot is null returning delete_count",
+            snapshot=snapshot,
+            ids=ids,
+        )
+        inlined = opened.inlined_deletes(table_id)
+        if inlined:
+            deleted += opened.execute(
+                f"delete from {{ducklake}}.{inlined} where file_id = any(%(ids)s) returning 1", ids=ids
+            )
+    return sum(row[0] for row in rows) - sum(row[0] for row in deleted)
 
 
 # --- looking ----------------------------------------------------------------------------------------------------
@@ -326,20 +444,22 @@ def _repair(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, damage
     schema, table = name.split(".", 1)
     last_whole = damage[0].last_whole
     days = _days(lake, damage) if schema == Layer.BRONZE else None
-    if schema in REBUILT and last_whole is not None:
-        target = f"{ALIAS}.{identifier(schema)}.{identifier(table)}"
-        connection.execute(f"create or replace table {target} as from {target} at (version => {last_whole})")
-        done = f"is back at snapshot {last_whole}"
-    else:
-        lost = _take_out(lake, damage)
-        done = f"is without the {lost:,} rows of {len(damage)} damaged files"
+    # Before the rows go: whoever dies in between has forgotten too much, and reads again.
     if schema in REBUILT:
         _forget(connection, f"model = {literal(table)}")
+    elif schema == QUARANTINE_SCHEMA:
+        _forget(connection, f"model = 'gate_bronze' and source_table = {literal(table)}")
+    if schema in REBUILT and last_whole is not None:
+        _put_back(lake, connection, damage[0].file, last_whole)
+        done = f"is back at snapshot {last_whole}"
+    else:
+        lost = take_out(lake, damage)
+        done = f"is without the {lost:,} rows of {len(damage)} damaged files"
+    if schema in REBUILT:
         return Repair(
             name, done, f"rebuild it: `lake dbt build --full-refresh --select {table}+`, or a run with full refresh"
         )
     if schema == QUARANTINE_SCHEMA:
-        _forget(connection, f"model = 'gate_bronze' and source_table = {literal(table)}")
         return Repair(name, done, "the next gate_bronze judges all of the table again")
     if schema == META_SCHEMA:
         return Repair(name, done, "the next build reads again what it no longer remembers to have read")
@@ -349,52 +469,49 @@ def _repair(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, damage
     return Repair(name, done, "load it again from its source")
 
 
-def _take_out(lake: Lake, damage: list[Damage]) -> int:
-    """End the damaged files in a new snapshot, as DuckLake does when every row of a file is deleted.
-
-    No DuckLake statement can: each would read the file first. Returns the rows that go.
-    """
-    table_id = damage[0].file.table_id
-    ids = sorted({item.file.data_file_id for item in damage})
+def _put_back(lake: Lake, connection: duckdb.DuckDBPyConnection, file: File, snapshot: int) -> None:
+    """Give the file's table the rows that it had at a snapshot; it stays partitioned as it is."""
+    target = f"{ALIAS}.{identifier(file.schema)}.{identifier(file.table)}"
     with catalog.metadata(lake) as opened:
-        opened.execute("lock table {ducklake}.ducklake_snapshot in exclusive mode")
-        ((snapshot,),) = opened.execute(
-            "insert into {ducklake}.ducklake_snapshot "
-            "select snapshot_id + 1, now(), schema_version, next_catalog_id, next_file_id "
-            "from {ducklake}.ducklake_snapshot order by snapshot_id desc limit 1 returning snapshot_id"
-        )
-        opened.execute(
-            "insert into {ducklake}.ducklake_snapshot_changes (snapshot_id, changes_made, author, commit_message) "
-            "values (%(snapshot)s, %(changes)s, 'lake fsck', %(message)s)",
-            snapshot=snapshot,
-            changes=f"deleted_from_table:{table_id}",
-            message=f"{len(ids)} damaged files taken out of {damage[0].file.name}",
-        )
-        rows = opened.execute(
-            "update {ducklake}.ducklake_data_file set end_snapshot = %(snapshot)s "
-            "where data_file_id = any(%(ids)s) and end_snapshot is null returning record_count",
-            snapshot=snapshot,
-            ids=ids,
-        )
-        deleted = opened.execute(
-            "update {ducklake}.ducklake_delete_file set end_snapshot = %(snapshot)s "
-            "where data_file_id = any(%(ids)s) and end_snapshot is null returning delete_count",
-            snapshot=snapshot,
-            ids=ids,
-        )
-        inlined = opened.inlined_deletes(table_id)
-        if inlined:
-            deleted += opened.execute(
-                f"delete from {{ducklake}}.{inlined} where file_id = any(%(ids)s) returning 1", ids=ids
-            )
-    return sum(row[0] for row in rows) - sum(row[0] for row in deleted)
+        keys = opened.partition_keys(file.table_id)
+    connection.begin()
+    try:
+        connection.execute(f"create or replace table {target} as from {target} at (version => {snapshot})")
+        if keys:
+            connection.execute(f"alter table {target} set partitioned by ({', '.join(keys)})")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _new_snapshot(opened: catalog.Metadata, changes: str, message: str) -> int:
+    """A snapshot of ours in the catalog; the caller holds the lock on snapshots."""
+    ((snapshot,),) = opened.execute(
+        "insert into {ducklake}.ducklake_snapshot "
+        "select snapshot_id + 1, now(), schema_version, next_catalog_id, next_file_id "
+        "from {ducklake}.ducklake_snapshot order by snapshot_id desc limit 1 returning snapshot_id"
+    )
+    opened.execute(
+        "insert into {ducklake}.ducklake_snapshot_changes (snapshot_id, changes_made, author, commit_message) "
+        "values (%(snapshot)s, %(changes)s, 'lake fsck', %(message)s)",
+        snapshot=snapshot,
+        changes=changes,
+        message=message,
+    )
+    return snapshot
+
+
+def _meta_first(names: Iterable[str]) -> list[str]:
+    """First what says how far the others have been read."""
+    return sorted(names, key=lambda name: (not name.startswith(f"{META_SCHEMA}."), name))
 
 
 def _forget(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
     """Remove watermarks, so that everything is read again."""
-    for table in ("watermarks", "quarantine_applied"):
-        if table_exists(connection, META_SCHEMA, table):
-            connection.execute(f"delete from {ALIAS}.{META_SCHEMA}.{table} where {condition}")
+    for name in BOOKKEEPING:
+        if table_exists(connection, *name.split(".")):
+            connection.execute(f"delete from {ALIAS}.{name} where {condition}")
 
 
 def _days(lake: Lake, damage: list[Damage]) -> tuple[date, date] | None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-from include.errors import GateError, LakehouseError
+from include.errors import CONNECTION_LOST, GateError, LakehouseError
 
 CONFLICT_DELAY = timedelta(seconds=5)
 SOURCE_DELAY = timedelta(minutes=2)
@@ -15,12 +15,7 @@ TRANSIENT = (
     "failed to commit ducklake transaction",
     "could not serialize access",
     "deadlock detected",
-    "connection refused",
-    "could not connect",
-    "connection to server",
-    "server closed the connection",
-    "terminating connection",
-    "the database system is",
+    *CONNECTION_LOST,
     "http 503",
     "http error 503",
 )
@@ -34,7 +29,7 @@ class LakeRetryPolicy(RetryPolicy):
         if any(isinstance(error, GateError) for error in chain):
             return RetryDecision.fail("a gate is red: mend the data or the check, then clear the task")
         if any(isinstance(error, LakehouseError) and error.retryable for error in chain):
-            return RetryDecision.retry(SOURCE_DELAY, "the source was away")
+            return RetryDecision.retry(SOURCE_DELAY, "the source or the lake was away")
         text = " ".join(str(error) for error in chain).lower()
         if any(phrase in text for phrase in TRANSIENT):
             return RetryDecision.retry(CONFLICT_DELAY, "the lake or its catalog was busy or away")

@@ -139,7 +139,7 @@ def layer(domain: str, name: Layer) -> Any:
             emit_datasets=False,
         ),
         operator_args={
-            "interceptors": [partial(_prepare_dbt, domain)],
+            "interceptors": [partial(_prepare_dbt, domain, name)],
             "full_refresh": "{{ params.full_refresh | default(false) }}",
             "pool": TRANSFORM,
         },
@@ -150,12 +150,13 @@ def layer(domain: str, name: Layer) -> Any:
     return group
 
 
-def _prepare_dbt(domain: str, context: Any, operator: Any) -> None:
+def _prepare_dbt(domain: str, layer: Layer, context: Any, operator: Any) -> None:
     """Give dbt the lake and the parsed project when the task runs; set here, they show in no rendered template."""
     from cosmos.dbt import runner
     from dbt.cli.main import dbtRunner
 
     from include import dbt_project
+    from include.lake import fsck
     from include.lake.dbt_environment import dbt_environment
     from include.lake.passfile import use_passwords
     from include.lake.writers import hold
@@ -163,6 +164,7 @@ def _prepare_dbt(domain: str, context: Any, operator: Any) -> None:
     lake = lake_in_turn(context, domain)
     use_passwords(lake.catalog)
     hold(lake, operator)  # for as long as this task's process lives: dbt opens the lake by itself
+    fsck.settle(lake, [f"{layer}.{operator.select.rpartition('.')[2]}", *fsck.BOOKKEEPING])
     environment = {
         **dbt_environment(lake),
         "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",  # those ran in `make test`

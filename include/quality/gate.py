@@ -16,8 +16,9 @@ import duckdb
 
 from include.errors import GateError, LakehouseError
 from include.interval import Interval
+from include.lake import fsck
 from include.lake.attach import ALIAS, Lake
-from include.layers import Layer
+from include.layers import QUARANTINE_SCHEMA, Layer
 from include.naming import run_slug
 from include.quality import pages, quarantine, results
 from include.quality.checks import Check, Measure, Query, Rows, Scope, Severity, Suite
@@ -66,6 +67,8 @@ def run_gate(
     _refuse_foreign_run(quality_dir, dag_run_id, domain)
     judged, unjudged = {}, None
     judge = judge and layer is Layer.BRONZE
+    if judge:
+        fsck.settle(lake, [*(f"{QUARANTINE_SCHEMA}.{table}" for table in suite.row_rules), *fsck.BOOKKEEPING])
     # One DuckDB for all of it: loading its extensions takes longer than most checks.
     with lake.open(read_only=not judge) as connection:
         if judge:

@@ -6,6 +6,7 @@ configuration, and a third of the time.
 """
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from typing import Any
 
 import duckdb
 
+from include.errors import is_connection_lost
+from include.lake import fsck
 from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake
 from include.sources.errors import LoadError
 
@@ -40,10 +43,13 @@ SETTINGS: dict[str, Any] = {
 
 
 @contextmanager
-def open_lake(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The lake, open for writing, with bronze and dlt's staging schema in it.
+def open_lake(lake: Lake, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The lake, open for writing `table`, with bronze and dlt's staging schema in it.
 
     Several processes may be the first to open it: what DuckLake makes then (its catalog, a schema) only one can make.
+
+    Raises:
+        DamageError: files of the table are missing.
     """
 
     def schemas() -> duckdb.DuckDBPyConnection:
@@ -66,9 +72,30 @@ def open_lake(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
         else:
             break
     try:
+        _settle(lake, connection, table)
         yield connection
     finally:
         connection.close()
+
+
+def _settle(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Undo a load whose commit stuck while its reply, and so its files, were lost; see `include.lake.fsck`."""
+    bronze, staging = f"{DATASET}.{table}", f"{DATASET}_staging.{table}"
+    missing = fsck.missing(lake, [bronze, staging])
+    staged = [item for item in missing if item.file.name == staging]
+    landed = [item for item in missing if item.file.name == bronze]
+    if staged:
+        log.warning("The load before left %s without its files; its rows are let go.", staging)
+        fsck.take_out(lake, staged)
+    if landed:
+        (done,) = connection.execute(
+            f"select count(*) from {ALIAS}.{DATASET}._dlt_loads where schema_name = ? and snapshot_id > ?",
+            [table, min(item.file.begin for item in landed)],
+        ).fetchall()
+        if done != (0,):
+            raise fsck.DamageError(fsck.told(landed))
+        snapshot = fsck.take_back(lake, landed)
+        log.warning("The load before failed at snapshot %d, yet its commit stuck; %s is as before it.", snapshot, bronze)
 
 
 @contextmanager
@@ -129,7 +156,7 @@ def load(
         except PipelineStepFailed as failure:
             reason = failure.exception
             if attempt == CONFLICT_ATTEMPTS or not _is_conflict(reason):
-                raise LoadError(f"{pipeline} could not be loaded: {reason}") from failure
+                raise LoadError(f"{pipeline} could not be loaded: {_in_words(reason)}") from failure
             log.info("%s met another writer (attempt %d): %s", pipeline, attempt, reason)
             _back_off(attempt)
             continue
@@ -160,7 +187,16 @@ def use_settings(folder: Path) -> None:
 
 
 def _is_conflict(error: BaseException) -> bool:
-    return any(word in str(error).lower() for word in CONFLICTS)
+    # A commit whose reply was lost may have stuck: only the next attempt's look at the catalog tells.
+    return not is_connection_lost(error) and any(word in str(error).lower() for word in CONFLICTS)
+
+
+def _in_words(error: BaseException) -> str:
+    # dlt puts a traceback into its message; what was raised is at its end.
+    text = " ".join(re.split(r"^[\w.]+(?:Exception|Error): ", str(error), flags=re.MULTILINE)[-1].split())
+    if is_connection_lost(error):
+        text += " Whether the load stuck is not known; the next attempt looks before it begins."
+    return text
 
 
 def _back_off(attempt: int) -> None:

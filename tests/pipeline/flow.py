@@ -14,6 +14,7 @@ import psycopg
 from include import dbt_project
 from include.connections import Connection, Postgres
 from include.interval import Interval
+from include.lake import fsck
 from include.lake.attach import Lake, identifier
 from include.lake.dbt_environment import dbt_environment
 from include.layers import Layer
@@ -103,6 +104,7 @@ class Flow:
         quarantine.set_aside(self.lake, DOMAIN, run_id, interval)
 
     def dbt(self, *layers: Layer, full_refresh: bool = False, tests: bool = True) -> None:
+        fsck.settle(self.lake, [f"{layer}.{table}" for layer in layers for table in TABLES.get(layer, ())])
         os.environ.update(dbt_environment(self.lake))
         places = ["--project-dir", str(dbt_project.PROJECT_DIR), "--profiles-dir", str(dbt_project.PROJECT_DIR)]
         places += ["--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")]

@@ -135,7 +135,10 @@ def ingest(
             clients.append(SiteClient(site, connections(site.connection_id), patience))
         except LakehouseError as error:
             failed.append(_failure(site, error))
-    with dlt_runtime.working_folder(pipelines_dir, stream.table) as folder, dlt_runtime.open_lake(lake) as connection:
+    with (
+        dlt_runtime.working_folder(pipelines_dir, stream.table) as folder,
+        dlt_runtime.open_lake(lake, stream.table) as connection,
+    ):
         before = _bronze(connection, stream)
         answers, unanswered = _fetch_all(clients, stream, interval, lookback_days, before, connection, progress)
         failed += unanswered
