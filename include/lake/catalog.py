@@ -186,13 +186,18 @@ class Metadata:
         return done.fetchall() if done.description else []
 
     def inlined_tables(self, table_id: int) -> list[str]:
-        """The catalog's tables of the rows that it holds itself for a table of the lake, one per version of its columns."""
+        """The catalog's tables of rows that it holds itself for a table of the lake: one per version of its columns."""
         return [
             name
             for (name,) in self.execute(
                 "select table_name from {ducklake}.ducklake_inlined_data_tables where table_id = %(id)s", id=table_id
             )
         ]
+
+    def folder(self, table_id: int) -> str:
+        """Where a table's files lie; ends in a slash."""
+        ((folder,),) = self.execute(f"with {_PATHS} select folder from tables where table_id = %(id)s", id=table_id)
+        return folder
 
     def partition_keys(self, table_id: int) -> list[str]:
         """The expressions by which a table of the lake is partitioned now."""

@@ -8,8 +8,9 @@ file that it sees for the first time.
 believes that it failed and deletes the files of a commit that stuck. The writer was told so too and comes again.
 """
 
+import io
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -34,6 +35,15 @@ YOUNG = timedelta(days=1)
 BOOKKEEPING = (f"{META_SCHEMA}.watermarks", f"{META_SCHEMA}.quarantine_applied")
 DEEP_BATCH_BYTES = 256 * 1024**2
 REBUILT = (Layer.SILVER.value, Layer.GOLD.value)
+
+# The column of a delete file that says which snapshot deleted each row, if they were several.
+_WRITTEN_BY = "_ducklake_internal_snapshot_id"
+_NARROW = """
+update {ducklake}.ducklake_delete_file
+set path = %(path)s, path_is_relative = true, delete_count = %(rows)s, file_size_bytes = %(size)s,
+    footer_size = %(footer)s, partial_max = %(newest)s
+where delete_file_id = %(delete_file_id)s
+"""
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +247,7 @@ def settle(lake: Lake, tables: Collection[str]) -> None:
                 log.warning("Files of %s were missing (%s); it %s.", name, damaged[name][0], done.done)
 
 
-def take_back(lake: Lake, damage: Collection[Damage]) -> int:
+def take_back(lake: Lake, damage: Sequence[Damage]) -> int:
     """Undo the last commit to a table whose files are gone, in a new snapshot: what it wrote ends, what it ended lives.
 
     The caller knows that this commit's writer believes it failed. Returns the snapshot that is undone.
@@ -245,41 +255,57 @@ def take_back(lake: Lake, damage: Collection[Damage]) -> int:
     Raises:
         DamageError: the damage is not that of the table's last commit; nothing was changed.
     """
-    begun = {item.file.begin for item in damage}
-    with catalog.metadata(lake) as opened:
-        table_id = next(iter(damage)).file.table_id
+    file = damage[0].file
+    with catalog.metadata(lake) as opened, open_storage(lake) as storage:
         opened.execute("lock table {ducklake}.ducklake_snapshot in exclusive mode")
-        inlined = opened.inlined_tables(table_id)
-        versioned = ["ducklake_data_file", "ducklake_delete_file", *inlined]
+        inlined = opened.inlined_tables(file.table_id)
+        versions = {
+            "ducklake_data_file": "table_id = %(table_id)s",
+            "ducklake_delete_file": "table_id = %(table_id)s",
+            **dict.fromkeys(inlined, "true"),
+        }
+        changes = [
+            f"select begin_snapshot, end_snapshot from {{ducklake}}.{name} where {of}" for name, of in versions.items()
+        ]
+        changes.append("select partial_max, null from {ducklake}.ducklake_delete_file where table_id = %(table_id)s")
         ((last,),) = opened.execute(
-            "select max(greatest(begin_snapshot, end_snapshot)) from ("
-            + " union all ".join(
-                f"select begin_snapshot, end_snapshot from {{ducklake}}.{name} "
-                + ("where table_id = %(table_id)s" if name not in inlined else "")
-                for name in versioned
-            )
-            + ") as versions",
-            table_id=table_id,
+            f"select max(greatest(begin_snapshot, end_snapshot)) from ({' union all '.join(changes)}) as changes",
+            table_id=file.table_id,
         )
-        if begun != {last}:
+        widened = dict(
+            opened.execute(
+                "select delete_file_id, data_file_id from {ducklake}.ducklake_delete_file "
+                "where table_id = %(table_id)s and end_snapshot is null and begin_snapshot < %(last)s "
+                "and partial_max = %(last)s",
+                table_id=file.table_id,
+                last=last,
+            )
+        )
+        before = _before_widened(lake, opened, storage, file.table_id, last)
+        of_last = all(item.file.begin == last or item.file.file_id in widened for item in damage)
+        if not of_last or not before.keys() >= set(widened.values()):
             raise DamageError(told(damage))
-        name = next(iter(damage)).file.name
         undone = _new_snapshot(
             opened,
-            f"inserted_into_table:{table_id},deleted_from_table:{table_id}",
-            f"snapshot {last} of {name} taken back: its files were never there for good",
+            f"inserted_into_table:{file.table_id},deleted_from_table:{file.table_id}",
+            f"snapshot {last} of {file.name} taken back: its files are gone",
         )
-        for versions in versioned:
-            of_table = "" if versions in inlined else "table_id = %(table_id)s and "
+        for delete_file_id, data_file_id in widened.items():
+            opened.execute(_NARROW, delete_file_id=delete_file_id, **before[data_file_id])
             opened.execute(
-                f"update {{ducklake}}.{versions} set end_snapshot = case when begin_snapshot = %(last)s "
-                f"then %(undone)s::bigint end where {of_table} "
-                "((begin_snapshot = %(last)s and end_snapshot is null) or end_snapshot = %(last)s)",
-                table_id=table_id,
+                "delete from {ducklake}.ducklake_files_scheduled_for_deletion where data_file_id = %(scheduled_id)s",
+                scheduled_id=before[data_file_id]["scheduled_id"],
+            )
+        for name, of in versions.items():
+            opened.execute(
+                f"update {{ducklake}}.{name} "
+                "set end_snapshot = case when begin_snapshot = %(last)s then %(undone)s::bigint end "
+                f"where {of} and ((begin_snapshot = %(last)s and end_snapshot is null) or end_snapshot = %(last)s)",
+                table_id=file.table_id,
                 last=last,
                 undone=undone,
             )
-        deletes = opened.inlined_deletes(table_id)
+        deletes = opened.inlined_deletes(file.table_id)
         if deletes:
             opened.execute(f"delete from {{ducklake}}.{deletes} where begin_snapshot = %(last)s", last=last)
     return last
@@ -483,6 +509,52 @@ def _put_back(lake: Lake, connection: duckdb.DuckDBPyConnection, file: File, sna
     except BaseException:
         connection.rollback()
         raise
+
+
+def _before_widened(
+    lake: Lake, opened: catalog.Metadata, storage: duckdb.DuckDBPyConnection, table_id: int, snapshot: int
+) -> dict[int, dict[str, Any]]:
+    """By data file, the delete file that a commit replaced by one that holds its own deletions too.
+
+    DuckLake takes the old one out of the catalog and schedules it for deletion in the same transaction; it names the
+    data file inside.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as parquet
+
+    folder = opened.folder(table_id)
+    scheduled = opened.execute(
+        "select case when path_is_relative then %(root)s || path else path end, data_file_id "
+        "from {ducklake}.ducklake_files_scheduled_for_deletion "
+        "join {ducklake}.ducklake_snapshot on schedule_start = snapshot_time where snapshot_id = %(snapshot)s",
+        snapshot=snapshot,
+    )
+    data_files = {
+        path.rpartition("/")[2]: file_id
+        for path, file_id in opened.execute(
+            "select path, data_file_id from {ducklake}.ducklake_data_file where table_id = %(id)s", id=table_id
+        )
+    }
+    found: dict[int, dict[str, Any]] = {}
+    for path, scheduled_id in scheduled:
+        if not path.startswith(folder) or not path.endswith("-delete.parquet"):
+            continue
+        try:
+            ((content,),) = storage.execute("select content from read_blob(?)", [path]).fetchall()
+        except duckdb.IOException:  # not there any more
+            continue
+        deletions = parquet.read_table(io.BytesIO(content))
+        data_file = data_files.get(deletions["file_path"][0].as_py().rpartition("/")[2])
+        if data_file is not None:
+            found[data_file] = {
+                "scheduled_id": scheduled_id,
+                "path": path.removeprefix(folder),
+                "rows": deletions.num_rows,
+                "size": len(content),
+                "footer": int.from_bytes(content[-8:-4], "little"),
+                "newest": pc.max(deletions[_WRITTEN_BY]).as_py() if _WRITTEN_BY in deletions.column_names else None,
+            }
+    return found
 
 
 def _new_snapshot(opened: catalog.Metadata, changes: str, message: str) -> int:

@@ -95,7 +95,9 @@ def _settle(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str) -> No
         if done != (0,):
             raise fsck.DamageError(fsck.told(landed))
         snapshot = fsck.take_back(lake, landed)
-        log.warning("The load before failed at snapshot %d, yet its commit stuck; %s is as before it.", snapshot, bronze)
+        log.warning(
+            "The load before failed at snapshot %d, yet its commit stuck; %s is as before it.", snapshot, bronze
+        )
 
 
 @contextmanager
