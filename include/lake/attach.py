@@ -1,5 +1,6 @@
 """How everybody here opens the lake: one DuckDB, one attach, the same options."""
 
+import logging
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from include.lake.passfile import use_passwords
 from include.lake.writers import hold
 
 ALIAS = "dl"
+log = logging.getLogger(__name__)
 MAX_RETRY_COUNT = 100  # DuckLake's own 10 runs out when several writers commit at once
 
 
@@ -113,6 +115,15 @@ def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str)
     """Whether the attached lake has the table, at the snapshot that the connection reads."""
     query = "select 1 from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?"
     return connection.execute(query, [ALIAS, str(schema), table]).fetchone() is not None
+
+
+def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """End a transaction that failed, without hiding why it did."""
+    try:
+        connection.rollback()
+    except duckdb.Error as error:
+        # The first error is the one to report; closing the connection ends what is left.
+        log.debug("Rolling back: %s", error)
 
 
 def s3_secret_sql(storage: Storage) -> str:

@@ -23,7 +23,7 @@ import psycopg
 from include.connections import Postgres
 from include.errors import LakehouseError, first_line
 from include.lake import catalog, locks
-from include.lake.attach import ALIAS, Lake, identifier, literal, table_exists
+from include.lake.attach import ALIAS, Lake, identifier, literal, roll_back, table_exists
 from include.lake.catalog import Catalog, File
 from include.lake.listing import Stored, footer_rows, open_storage, stored
 from include.lake.writers import maintaining
@@ -507,7 +507,7 @@ def _put_back(lake: Lake, connection: duckdb.DuckDBPyConnection, file: File, sna
             connection.execute(f"alter table {target} set partitioned by ({', '.join(keys)})")
         connection.commit()
     except BaseException:
-        connection.rollback()
+        roll_back(connection)
         raise
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import time
 import warnings
@@ -18,6 +19,7 @@ from include.errors import GateError, LakehouseError
 from include.interval import Interval
 from include.lake import fsck
 from include.lake.attach import ALIAS, Lake
+from include.lake.files import StorageError
 from include.layers import QUARANTINE_SCHEMA, Layer
 from include.naming import run_slug
 from include.quality import pages, quarantine, results
@@ -29,6 +31,8 @@ from include.release.certify import pinned_snapshot
 CONTEXT = Path(__file__).parent / "gx" / "great_expectations.yml"
 DATA_SOURCE = "lake"
 BATCH = "all rows"
+# What DuckDB says of storage that is away, and of files that are gone or no Parquet.
+_UNREAD = re.compile(r"(?:IO|HTTP) Error: [^\n]*|[^\n]*(?:too small to be a Parquet file|No magic bytes found)[^\n]*")
 PAGE_DEPTH = 5  # data_docs/validations/<suite>/<run>/<time>/ below the folder of the run
 
 log = logging.getLogger(__name__)
@@ -58,6 +62,7 @@ def run_gate(
         judge: false leaves quarantine as it is and writes nothing to the lake, whatever the layer.
 
     Raises:
+        StorageError: the lake's files could not be read; nothing was judged.
         GateError: the gate is red. The message names the checks, what they expected and saw, the run, the snapshot
             and the page that shows it.
     """
@@ -189,8 +194,16 @@ def _check(connection: duckdb.DuckDBPyConnection, run: _Run) -> _Answers:
             )
         )
     if answers.error or any(answer["raised"] for answer in answers.checks.values()):
-        # A catalog that went away says nothing of the data: that is the task's error, to be retried, not a verdict.
+        # A catalog or a storage that went away says nothing of the data: that is the task's error, not a verdict.
         connection.execute("from dl.snapshots()")
+        raised = [str(answers.error), *(str(answer["raised"]) for answer in answers.checks.values())]
+        unread = next((found[0] for text in raised if (found := _UNREAD.search(text))), None)
+        if unread:
+            raise StorageError(
+                f"The lake's storage could not be read: {unread} If the file is damaged or gone, `lake fsck` says "
+                "which tables are, and `lake fsck --repair` mends them; if the storage was away, clear the task.",
+                retryable=True,
+            ) from answers.error
     return answers
 
 

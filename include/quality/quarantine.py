@@ -15,7 +15,7 @@ import duckdb
 
 from include.errors import GateError, first_line
 from include.interval import Interval, ranges
-from include.lake.attach import Lake, identifier, literal, table_exists
+from include.lake.attach import Lake, identifier, literal, roll_back, table_exists
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.quality.checks import RowRule, Scope, Suite
 from include.quality.suites import suite as suite_of
@@ -35,6 +35,11 @@ _WATERMARK_COLUMNS = (
 _APPLIED_COLUMNS = (
     "model varchar not null, source_table varchar not null, site varchar not null, interval_date date not null, "
     "fingerprint varchar not null, recorded_at timestamp with time zone not null"
+)
+# After all that was recorded: the last record counts, and a clock may have been ahead.
+_MOMENT = (
+    f"greatest(now(), (select coalesce(max(recorded_at) + interval 1 second, now()) from {META_SCHEMA}.watermarks "
+    f"where model = '{MODEL}'))"
 )
 
 
@@ -97,7 +102,7 @@ def judge(
         connection.execute("call dl.set_commit_message('gate_bronze', ?)", [message])
         connection.execute("commit")
     except BaseException:
-        connection.execute("rollback")
+        roll_back(connection)
         raise
     return judged
 
@@ -134,7 +139,7 @@ def keep_undated(
             )
         connection.execute("commit")
     except BaseException:
-        connection.execute("rollback")
+        roll_back(connection)
         raise
 
 
@@ -245,6 +250,8 @@ def _judge(
             f"rules, to_json(judged) as payload from (select *, {broken_rules_sql(rules)} as rules "
             f"from {due}) as judged where len(rules) > 0"
         )
+    except duckdb.IOException:  # the storage, not the rule
+        raise
     except duckdb.Error as error:
         raise GateError(
             f"The row rules of bronze.{table} cannot be evaluated: {first_line(error)}. Mend the rule in the suite, "
@@ -261,7 +268,7 @@ def _judge(
     landed, broken = _row(connection, f"select (select count(*) from {due}), (select count(*) from broken_rows)")
     connection.execute(
         f"insert into {META_SCHEMA}.watermarks (model, source_table, load_seq, recorded_at) "
-        f"select '{MODEL}', ?, max(load_seq), now() from bronze.{name} where load_seq >= {judged}",
+        f"select '{MODEL}', ?, max(load_seq), {_MOMENT} from bronze.{name} where load_seq >= {judged}",
         [table],
     )
     return SetAside(windows, landed, broken)

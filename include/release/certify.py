@@ -17,13 +17,13 @@ from include.dbt_project import Model
 from include.errors import ReleaseError
 from include.interval import Interval
 from include.lake import fsck
-from include.lake.attach import ALIAS, Lake, identifier, literal
+from include.lake.attach import ALIAS, Lake, identifier, literal, roll_back
 from include.layers import MARTS_SCHEMA, Layer
 from include.release import ledger
 from include.release.content_hash import ContentHash
 from include.release.ledger import Entry
 from include.release.publish import Mart, Published, gold, mart_of, publish, with_words
-from include.release.transaction import Transaction, require_snapshot, roll_back, transaction
+from include.release.transaction import Transaction, require_snapshot, transaction
 
 Progress = Callable[[str], None]
 

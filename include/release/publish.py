@@ -23,6 +23,7 @@ from include.release.transaction import ATTACHED, Transaction
 MAX_IDENTIFIER_BYTES = 63
 SYSTEM_COLUMNS = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
 LOCK_TIMEOUT_SECONDS = 60
+LOCK_TIMEOUT = "lock timeout"  # as PostgreSQL says it
 
 POSTGRES_TYPES = {
     "BOOLEAN": "boolean",
@@ -229,7 +230,9 @@ def publish(
         explanation = _explanation(mart, error)
         if explanation is None:
             raise
-        raise ReleaseError(explanation) from error
+        explained = ReleaseError(explanation)
+        explained.retryable = LOCK_TIMEOUT in str(error)
+        raise explained from error
     if replaced or written or changes:
         arrived = published_content(transaction, mart)
     else:
@@ -513,7 +516,7 @@ def _explanation(mart: Mart, error: duckdb.Error) -> str | None:
     if "duplicate key" in text or "could not create unique index" in text:
         detail = re.search(r"Key \(.*", text)
         return _not_unique(mart, detail[0] if detail else "several rows share a key.")
-    if "lock timeout" in text:
+    if LOCK_TIMEOUT in text:
         return (
             f"Mart {mart.name}: its columns change, and a long query has been reading it for "
             f"{LOCK_TIMEOUT_SECONDS} s (lock timeout); end that query or wait, then release again."

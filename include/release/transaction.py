@@ -1,6 +1,5 @@
 """One Postgres transaction that DuckDB drives, so that rows travel as binary COPY and are read back before commit."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +8,10 @@ import duckdb
 
 from include.connections import Postgres
 from include.errors import ReleaseError
-from include.lake.attach import ALIAS, literal
+from include.lake.attach import ALIAS, literal, roll_back
 from include.lake.passfile import use_passwords
 
 ATTACHED = "pg"
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,3 @@ def transaction(connection: duckdb.DuckDBPyConnection, marts: Postgres) -> Itera
     except BaseException:
         roll_back(connection)
         raise
-
-
-def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """End a transaction that failed, without hiding why it did."""
-    try:
-        connection.rollback()
-    except duckdb.Error as error:
-        # The first error is the one to report; closing the connection ends what is left.
-        logger.debug("Rolling back: %s", error)

@@ -1,9 +1,12 @@
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.faults import matrix
 from tests.faults.matrix import Outcome
+from tests.faults.world import World
 from tests.pipeline.conftest import make_flow
 
 __all__ = ["make_flow", "outcome"]
@@ -17,6 +20,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     if call.when == "call":
         item.stash[passed] = report.passed
     return report
+
+
+@pytest.fixture(scope="session")
+def world(scratch: Path, extensions: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(scratch / "world" / "pg", tmp_path_factory.mktemp("world"), extensions, stack)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ for _module in (
     "dlt.destinations.impl.ducklake.ducklake",
     "dlt.pipeline.pipeline",
     "httpx",
+    "include.orchestration.retry",
     "pyarrow.compute",
     "pyarrow.parquet",
     "tests.faults.bench",

@@ -36,7 +36,7 @@
         insert into {{ rebuild__relation('meta', 'watermarks') }} (model, source_table, load_seq, recorded_at)
         values
             {%- for table, load_seq in plan.load_seq.items() %}
-            ('{{ plan.model }}', '{{ table }}', {{ load_seq }}, now()){{ ',' if not loop.last }}
+            ('{{ plan.model }}', '{{ table }}', {{ load_seq }}, {{ rebuild__moment('watermarks') }}){{ ',' if not loop.last }}
             {%- endfor %};
         {%- endif -%}
         {%- if plan.quarantine %}
@@ -44,9 +44,21 @@
             (model, source_table, site, interval_date, fingerprint, recorded_at)
         values
             {%- for table, site, day, fingerprint in plan.quarantine %}
-            ('{{ plan.model }}', '{{ table }}', {{ rebuild__literal(site) }}, date '{{ day }}', '{{ fingerprint }}', now())
-            {{- ',' if not loop.last }}
+            (
+                '{{ plan.model }}', '{{ table }}', {{ rebuild__literal(site) }}, date '{{ day }}', '{{ fingerprint }}',
+                {{ rebuild__moment('quarantine_applied') }}
+            ){{ ',' if not loop.last }}
             {%- endfor %};
         {%- endif -%}
     {%- endif -%}
 {% endmacro %}
+
+
+{#- Now, but after all that the model has recorded: the last record counts, and a clock may have been ahead. -#}
+{% macro rebuild__moment(table) -%}
+    greatest(now(), (
+        select coalesce(max(recorded_at) + interval '1' second, now())
+        from {{ rebuild__relation('meta', table) }}
+        where model = '{{ model.name }}'
+    ))
+{%- endmacro %}

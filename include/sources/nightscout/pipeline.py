@@ -16,7 +16,7 @@ import orjson
 from include.connections import Connection
 from include.errors import LakehouseError, SourceError
 from include.interval import Interval
-from include.lake.attach import ALIAS, Lake
+from include.lake.attach import ALIAS, Lake, roll_back
 from include.quality.quarantine import keep_undated
 from include.sources import dlt_runtime
 from include.sources.errors import AccessError, LoadError, SchemaError, SitesError
@@ -309,7 +309,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("rollback")
+        roll_back(connection)
 
 
 def _failure(site: Site, error: LakehouseError) -> SiteFailure:

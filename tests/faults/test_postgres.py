@@ -1,0 +1,117 @@
+"""PostgreSQL stops and starts, or its connections break, while a step is at work."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from include.release import ledger
+from tests.faults.children import After, Before, Point, Step
+from tests.faults.judge import compare, sweep
+from tests.faults.matrix import Outcome
+from tests.faults.postgres_proxy import Trap
+from tests.faults.watch import Readers
+from tests.faults.world import (
+    BUILT,
+    LANDED,
+    RELEASED,
+    Failure,
+    World,
+    attempt,
+    attempt_during,
+    gate_bronze,
+    gold,
+    ingest,
+    release,
+    silver,
+)
+from tests.pipeline.flow import Flow
+
+STOPPED = "PostgreSQL stops and starts"
+RETRY = "Airflow's retry"
+pytestmark = pytest.mark.torture
+
+
+def stopped_during(world: World, flow: Flow, step: Step, at: Point, stop: Callable[[], None]) -> Failure:
+    """What a step says of a server that went away under it, and came back after it failed."""
+    try:
+        failure = attempt_during(flow, step, at, stop)
+    finally:
+        world.start()
+    assert failure is not None and failure.action == "RETRY", failure
+    return failure
+
+
+@pytest.mark.fault(STOPPED, "an ingest, before it commits; while it is away, the first retry")
+def test_ingest_lands_once_after_a_restart(world: World, outcome: Outcome) -> None:
+    with world.copy(RELEASED) as flow, Readers(flow) as readers:
+        for stop, at in ((world.crash, Before("commit", 1)), (world.shut_down, Before("commit", 2))):
+            failure = stopped_during(world, flow, partial(ingest, streams=("entries",)), at, stop)
+            outcome.record(message=failure.message, mended_by=RETRY)
+        world.shut_down()
+        with suppress(AssertionError):
+            away = attempt(flow, ingest)
+        world.start()
+        assert away is not None and away.action == "RETRY", away
+        assert attempt(flow, ingest) is None
+    outcome.record(world.compare(flow, "bronze"), readers.seen, message=away.message, mended_by=RETRY)
+
+
+@pytest.mark.fault(STOPPED, "dbt, while it writes a fact and a dimension")
+def test_dbt_builds_the_same_after_a_restart(world: World, outcome: Outcome) -> None:
+    with world.copy(LANDED) as flow:
+        with Readers(flow) as readers:
+            assert attempt(flow, gate_bronze) is None
+            for stop, at in ((world.crash, After("insert into", 2)), (world.shut_down, Before("commit", 3))):
+                failure = stopped_during(world, flow, silver, at, stop)
+                outcome.record(message=failure.message, mended_by=RETRY)
+            assert attempt(flow, silver) is None
+        outcome.record(world.compare(flow, "silver"), readers.seen, message=failure.message, mended_by=RETRY)
+        sweep(flow)
+
+
+@pytest.mark.fault(STOPPED, "a release: before the ledger's entry, before PostgreSQL commits, before the views")
+def test_release_is_made_once_after_restarts(world: World, outcome: Outcome) -> None:
+    with world.copy(BUILT) as flow:
+        failures = []
+        with Readers(flow) as readers:
+            for stop, at in (
+                (world.crash, Before("insert into ledger.releases")),
+                (world.shut_down, After("insert into ledger.releases")),
+                (world.crash, Before("create or replace view")),
+            ):
+                failures.append(stopped_during(world, flow, release, at, stop))
+            assert attempt(flow, release) is None
+        assert len(ledger.entries(flow.marts)) == 2
+        found = compare(flow, world.clean)
+        for failure in failures:
+            outcome.record(found, readers.seen, message=failure.message, mended_by=RETRY)
+        sweep(flow)
+
+
+@pytest.mark.fault("Connection to the catalog is cut", "statements of each step; then nobody gets in for a moment")
+def test_cut_connections_cost_a_retry(world: World, outcome: Outcome) -> None:
+    with world.copy(RELEASED) as flow, world.proxied(flow) as (proxied, proxy):
+        failures = []
+        with Readers(flow) as readers:
+            for step, statement in (
+                (ingest, rb'COPY \(SELECT "data_file_id"'),
+                (ingest, rb'INSERT INTO "ducklake".ducklake_snapshot'),
+                (gate_bronze, rb"COPY "),
+                (silver, rb'INSERT INTO "ducklake".ducklake_snapshot'),
+                (gold, rb'COPY \(SELECT "data_file_id"'),
+                (release, rb"COPY "),
+                (release, rb"insert into ledger.releases"),
+            ):
+                proxy.set(Trap(statement, executed=False, away=0.5))
+                failure = attempt(proxied, step)
+                assert failure is not None and failure.action == "RETRY", (step, failure)
+                failures.append(failure)
+                if (step, statement) != (ingest, rb'COPY \(SELECT "data_file_id"'):
+                    assert step is release or attempt(proxied, step) is None
+            assert attempt(proxied, release) is None
+        found = compare(flow, world.clean)
+        for failure in failures:
+            outcome.record(found, readers.seen, message=failure.message, mended_by=RETRY)
+        sweep(flow)
