@@ -11,6 +11,7 @@ believes that it failed and deletes the files of a commit that stuck. The writer
 import io
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -22,7 +23,7 @@ import psycopg
 
 from include.connections import Postgres
 from include.errors import LakehouseError, first_line
-from include.lake import catalog, locks
+from include.lake import catalog, locks, savepoint
 from include.lake.attach import ALIAS, Lake, identifier, literal, roll_back, table_exists
 from include.lake.catalog import Catalog, File
 from include.lake.listing import Stored, footer_rows, open_storage, stored
@@ -211,12 +212,15 @@ def repair(lake: Lake, report: Report) -> list[Repair]:
     Raises:
         BusyError: somebody writes.
     """
-    damaged: dict[str, list[Damage]] = {}
-    for item in report.current:
-        damaged.setdefault(item.file.name, []).append(item)
-    if not damaged:
+    if not report.current:
         return []
-    with maintaining(lake), lake.open() as connection:
+    with maintaining(lake), ExitStack() as stack:
+        if savepoint.put_back(lake):
+            report = check(lake, deep=report.deep)
+        damaged: dict[str, list[Damage]] = {}
+        for item in report.current:
+            damaged.setdefault(item.file.name, []).append(item)
+        connection = stack.enter_context(lake.open())
         return [_repair(lake, connection, name, damaged[name]) for name in _meta_first(damaged)]
 
 

@@ -7,6 +7,7 @@ it is the same for the same row. What releases pin is compared with the ledger, 
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,10 +17,11 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import psycopg
 
 from include.connections import Postgres
 from include.errors import LakehouseError
-from include.lake import catalog, locks
+from include.lake import catalog, locks, savepoint
 from include.lake.attach import ALIAS, Lake, identifier
 from include.lake.catalog import DATA, DELETE, Catalog, File
 from include.lake.listing import stored
@@ -135,7 +137,9 @@ def maintain(
         BusyError: somebody writes, or keeps files in place.
     """
     reports = []
-    with maintaining(lake), lake.open() as connection:
+    with maintaining(lake), ExitStack() as stack:
+        savepoint.put_back(lake)
+        connection = stack.enter_context(lake.open())
         for step in steps:
             reports.append(_run(step, lake, connection, marts, dry_run, keep or Keep(), home, now, progress))
     return reports
@@ -279,8 +283,15 @@ def _inlined(work: _Work) -> Due:
 
 
 def _flush(work: _Work, due: Due) -> None:
-    # Its answer leaves out tables of which it only wrote deletions; the catalog is looked at again instead.
-    work.connection.execute(f"call ducklake_flush_inlined_data('{ALIAS}')").fetchall()
+    savepoint.keep(work.lake)
+    try:
+        # Its answer leaves out tables of which it only wrote deletions; the catalog is looked at again instead.
+        work.connection.execute(f"call ducklake_flush_inlined_data('{ALIAS}')").fetchall()
+    except duckdb.Error:
+        with suppress(psycopg.Error):  # the catalog is away; the next maintenance does it
+            savepoint.put_back(work.lake)
+        raise
+    savepoint.forget(work.lake)
 
 
 def _often_deleted(work: _Work) -> Due:

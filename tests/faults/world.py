@@ -38,7 +38,7 @@ INTERVAL = Interval.of_days(SECOND, END)
 # States to begin with: the first day is released; the second has landed too; is built up to gold; is released.
 RELEASED, LANDED, BUILT, DONE = "released", "landed", "built", "done"
 MOST_TRIES = 3  # Airflow's, with the two retries of our DAGs
-LINEAGE = "load_seq, fetched_at, _dlt_load_id"
+LINEAGE = "load_seq, interval_start, interval_end, fetched_at, _dlt_load_id"
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import psycopg
 import pytest
 
 from include.lake import catalog, fsck
 from include.lake.fsck import DamageError
-from include.lake.maintenance import maintain
+from include.lake.maintenance import Step, maintain
 from tests.faults.postgres_proxy import ADDS_FILES, PostgresProxy, postgres_proxy
 from tests.include.lake.small_lake import LATER, SmallLake, missing
 
@@ -107,3 +108,22 @@ def test_builder_leaves_bronze_alone(small: SmallLake) -> None:
     missing(Path(small.live(EVENTS)[0].path))
     fsck.settle(small.lake, [EVENTS])
     assert fsck.check(small.lake).current != []
+
+
+@pytest.mark.parametrize("away", [0.0, 3.0], ids=["answers again", "is away for a while"])
+def test_flush_whose_commit_was_lost_takes_no_row_with_it(small: SmallLake, proxy: PostgresProxy, away: float) -> None:
+    """The catalog gives its rows away in that commit: without their files they would be nowhere."""
+    before = small.tables()
+    by_proxy = dataclasses.replace(small.lake, catalog=proxy.of(small.lake.catalog))
+    proxy.lose_reply(ADDS_FILES, away=away)
+    with pytest.raises((duckdb.Error, psycopg.Error), match="server closed the connection"):
+        maintain(by_proxy, small.marts, steps=[Step.FLUSH], now=LATER)
+    damaged = fsck.check(small.lake).current
+    assert bool(damaged) == bool(away)
+    fsck.repair(small.lake, fsck.check(small.lake))
+    assert small.tables() == before
+    (report,) = maintain(small.lake, small.marts, steps=[Step.FLUSH], now=LATER)
+    assert report.due and small.tables() == before
+    with psycopg.connect(small.lake.catalog.conninfo()) as connection:
+        kept = connection.execute("select nspname from pg_namespace where nspname like '%before_flush'").fetchall()
+    assert kept == []
