@@ -2,7 +2,8 @@
 
 A mart's table is made once and then kept: its identity, grants, indexes and the views on it survive every release.
 Only rows that differ are replaced, by delete and insert, so that readers neither wait nor see a half. Only a change of
-columns locks readers out, and only until the transaction ends.
+columns locks readers out, and only until the transaction ends; where it rewrites the table, PostgreSQL shows it empty
+to a transaction that is older and had not read it yet.
 """
 
 import re
