@@ -16,8 +16,13 @@ TRANSIENT = (
     "could not serialize access",
     "deadlock detected",
     *CONNECTION_LOST,
+    # An object store that is busy, away, or cuts a transfer; not one that refuses.
+    "error for http",
+    "http 500",
+    "http 502",
     "http 503",
-    "http error 503",
+    "http 504",
+    "slowdown",
 )
 
 

@@ -23,7 +23,7 @@ from include.release import ledger
 from include.release.content_hash import ContentHash
 from include.release.ledger import Entry
 from include.release.publish import Mart, Published, gold, mart_of, publish, with_words
-from include.release.transaction import Transaction, require_snapshot, transaction
+from include.release.transaction import Transaction, lost_connections_told, require_snapshot, transaction
 
 Progress = Callable[[str], None]
 
@@ -62,6 +62,7 @@ class Release:
         }
 
 
+@lost_connections_told()
 def release(
     lake: Lake,
     marts: Postgres,

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
+import psycopg
 
 from include.connections import Postgres
-from include.errors import ReleaseError
+from include.errors import ReleaseError, first_line, is_connection_lost
 from include.lake.attach import ALIAS, literal, roll_back
 from include.lake.passfile import use_passwords
 
@@ -79,3 +80,24 @@ def transaction(connection: duckdb.DuckDBPyConnection, marts: Postgres) -> Itera
     except BaseException:
         roll_back(connection)
         raise
+
+
+@contextmanager
+def lost_connections_told() -> Iterator[None]:
+    """Say what a lost connection means for a release, and what to do.
+
+    Raises:
+        ReleaseError: the connection to a database was lost; whether the last commit stuck is not known.
+    """
+    try:
+        yield
+    except (duckdb.Error, psycopg.Error) as error:
+        if not is_connection_lost(error):
+            raise
+        lost = ReleaseError(
+            f"The connection to PostgreSQL was lost while releasing ({first_line(error)}); whether it was made "
+            "is not known. Readers have the release before or this one, whole. Release again: what was made is not "
+            "made twice, and views that lag are repointed."
+        )
+        lost.retryable = True
+        raise lost from error

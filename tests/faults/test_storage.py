@@ -25,6 +25,7 @@ from tests.faults.world import (
     RELEASED,
     World,
     attempt,
+    gate_bronze,
     gold,
     ingest,
     release,
@@ -60,6 +61,7 @@ def _on_small_disk(
     for state, step, schema in ((RELEASED, ingest, "bronze"), (LANDED, silver, "silver")):
         place = folder / state
         with small_disk(place) as disk, world.copy(state, Storage(str(place / "lake"))) as flow:
+            assert state is RELEASED or attempt(flow, gate_bronze) is None
             with Readers(flow) as readers:
                 hurt(disk)
                 failure = attempt(flow, step)

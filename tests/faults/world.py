@@ -155,9 +155,8 @@ class World:
 
 
 def attempt(flow: Flow, step: Step) -> Failure | None:
-    """A step in a process of its own, as a task's try; None if it succeeded."""
-    found = children.run(flow, partial(_judged, step=step))
-    return found.value()
+    """A step in a process of its own, as a task's try; None if it succeeded. No failure may tell a secret."""
+    return _without_secrets(flow, children.run(flow, partial(_judged, step=step)).value())
 
 
 def attempt_during(flow: Flow, step: Step, at: Point, fault: Callable[[], None]) -> Failure | None:
@@ -166,16 +165,14 @@ def attempt_during(flow: Flow, step: Step, at: Point, fault: Callable[[], None])
         child.reached()
         fault()
         child.go_on()
-        return child.ended().value()
+        return _without_secrets(flow, child.ended().value())
 
 
-def with_retries(flow: Flow, step: Step) -> list[Failure]:
-    """A step tried as Airflow tries a task; the tries that failed. What Airflow would not try again is an error."""
-    failures: list[Failure] = []
-    while failure := attempt(flow, step):
-        failures.append(failure)
-        assert failure.action != "FAIL" and len(failures) < MOST_TRIES, failures
-    return failures
+def _without_secrets(flow: Flow, failure: Failure | None) -> Failure | None:
+    sites = [flow.connection(site.connection_id).password for site in flow.sites]
+    secrets = [flow.lake.catalog.password, flow.marts.password, flow.lake.storage.secret, *sites]
+    assert len(sites) > 0 and not any(secret and failure and secret in failure.message for secret in secrets)
+    return failure
 
 
 def _judged(flow: Flow, step: Step) -> Failure | None:

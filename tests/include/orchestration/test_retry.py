@@ -28,6 +28,13 @@ def away(message: str) -> SourceError:
         away("site amber did not answer"),
         wrapped(RuntimeError("connection to server on socket failed: Connection refused")),
         ReleaseError("could not publish: FATAL: terminating connection due to administrator command"),
+        RuntimeError('Failed to execute query "COMMIT": server closed the connection unexpectedly'),
+        RuntimeError("consuming input failed: could not receive data from server: Connection reset by peer"),
+        RuntimeError("FATAL:  the database system is shutting down"),
+        RuntimeError("the connection is closed"),
+        RuntimeError("IO Error: Transferred a partial file error for HTTP GET to 'http://s3/lake/a.parquet'"),
+        RuntimeError("IO Error: Could not establish connection error for HTTP HEAD to 'http://s3/lake/a.parquet'"),
+        RuntimeError("HTTP Error: Unable to connect to URL http://s3/a.parquet: Service Unavailable (HTTP 503)"),
     ],
 )
 def test_what_can_pass_is_tried_again(error: BaseException) -> None:
