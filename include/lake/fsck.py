@@ -272,6 +272,9 @@ def take_back(lake: Lake, damage: Sequence[Damage]) -> int:
             f"select begin_snapshot, end_snapshot from {{ducklake}}.{name} where {of}" for name, of in versions.items()
         ]
         changes.append("select partial_max, null from {ducklake}.ducklake_delete_file where table_id = %(table_id)s")
+        deletes = opened.inlined_deletes(file.table_id)
+        if deletes:
+            changes.append(f"select begin_snapshot, null from {{ducklake}}.{deletes}")
         ((last,),) = opened.execute(
             f"select max(greatest(begin_snapshot, end_snapshot)) from ({' union all '.join(changes)}) as changes",
             table_id=file.table_id,
@@ -309,7 +312,6 @@ def take_back(lake: Lake, damage: Sequence[Damage]) -> int:
                 last=last,
                 undone=undone,
             )
-        deletes = opened.inlined_deletes(file.table_id)
         if deletes:
             opened.execute(f"delete from {{ducklake}}.{deletes} where begin_snapshot = %(last)s", last=last)
     return last

@@ -28,10 +28,15 @@ def stored(
     found: dict[str, Stored] = {}
     for folder in folders if folders is not None else [lake.storage.root]:
         if lake.storage.is_s3:
-            rows = connection.execute(
-                "select filename, size, last_modified from read_blob(?)", [f"{folder.rstrip('/')}/**"]
-            )
-            found |= {path: Stored(size, written_at) for path, size, written_at in rows.fetchall()}
+            try:
+                rows = connection.execute(
+                    "select filename, size, last_modified from read_blob(?)", [f"{folder.rstrip('/')}/**"]
+                ).fetchall()
+            except duckdb.IOException as error:
+                if "No files found" not in str(error):
+                    raise
+                rows = []
+            found |= {path: Stored(size, written_at) for path, size, written_at in rows}
         else:
             _walk(folder, found)
     return found

@@ -164,7 +164,7 @@ def _prepare_dbt(domain: str, layer: Layer, context: Any, operator: Any) -> None
     lake = lake_in_turn(context, domain)
     use_passwords(lake.catalog)
     hold(lake, operator)  # for as long as this task's process lives: dbt opens the lake by itself
-    fsck.settle(lake, [f"{layer}.{operator.select.rpartition('.')[2]}", *fsck.BOOKKEEPING])
+    fsck.settle(lake, [built_by(operator, layer), *fsck.BOOKKEEPING])
     environment = {
         **dbt_environment(lake),
         "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",  # those ran in `make test`
@@ -177,6 +177,11 @@ def _prepare_dbt(domain: str, layer: Layer, context: Any, operator: Any) -> None
     if not hasattr(runner, "_get_cached_dbt_runner"):
         raise SetupError("This version of Cosmos makes its dbtRunner elsewhere; adapt include/orchestration/tasks.py.")
     runner._get_cached_dbt_runner = lambda: dbtRunner(manifest=dbt_project.parsed())
+
+
+def built_by(operator: Any, layer: Layer) -> str:
+    """The table of a dbt task: Cosmos selects one model by its path."""
+    return f"{layer}.{operator.select.rpartition('.')[2]}"
 
 
 def release(domain: str, replay: Any = None) -> Any:

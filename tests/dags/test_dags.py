@@ -75,6 +75,18 @@ def test_every_writer_of_the_lake_runs_in_a_pool(bag) -> None:
 
 
 @pytest.mark.parametrize("dag_id", sorted(PIPELINES))
+def test_every_dbt_task_settles_the_table_that_it_builds(bag, dag_id: str) -> None:
+    from include import dbt_project
+    from include.layers import Layer
+    from include.orchestration.tasks import built_by
+
+    for layer in Layer:
+        tasks = [task for task in bag.dags[dag_id].tasks if task.task_id.startswith(f"{layer}.")]
+        models = {f"{layer}.{model.name}" for model in dbt_project.models(layer, "nightscout")}
+        assert {built_by(task, layer) for task in tasks} == models
+
+
+@pytest.mark.parametrize("dag_id", sorted(PIPELINES))
 def test_gates_stand_between_the_layers(bag, dag_id: str) -> None:
     dag = bag.dags[dag_id]
 

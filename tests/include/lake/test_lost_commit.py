@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from include.lake import catalog, fsck
+from include.lake.attach import Lake
 from include.lake.fsck import DamageError
+from include.lake.listing import open_storage, stored
 from include.lake.maintenance import Step, maintain
 from tests.faults.postgres_proxy import ADDS_FILES, PostgresProxy, postgres_proxy
 from tests.include.lake.small_lake import LATER, SmallLake, missing
@@ -127,3 +129,8 @@ def test_flush_whose_commit_was_lost_takes_no_row_with_it(small: SmallLake, prox
     with psycopg.connect(small.lake.catalog.conninfo()) as connection:
         kept = connection.execute("select nspname from pg_namespace where nspname like '%before_flush'").fetchall()
     assert kept == []
+
+
+def test_folder_of_a_bucket_that_lost_all_its_files_is_empty_and_no_error(s3_lake: Lake) -> None:
+    with open_storage(s3_lake) as connection:
+        assert stored(s3_lake, connection, [f"{s3_lake.storage.root}bronze/nothing"]) == {}
