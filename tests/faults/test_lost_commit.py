@@ -23,13 +23,14 @@ from tests.faults.world import (
     gate_bronze,
     gold,
     ingest,
+    record_all,
     release,
     silver,
 )
 from tests.pipeline.flow import Flow
 
 FAULT = "COMMIT sticks, its reply is lost"
-pytestmark = pytest.mark.torture
+pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("world")]
 
 RETRY = "Airflow's retry, which first settles what the lost reply left"
 
@@ -86,8 +87,7 @@ def test_run_ends_in_the_same_marts_though_every_writer_lost_a_reply(world: Worl
         assert fsck.check(flow.lake, deep=True, marts=flow.marts).ok
         assert len(ledger.entries(flow.marts)) == 2, "a release was made twice"
         found = compare(flow, world.clean)
-        for failure in failures:
-            outcome.record(found, readers.seen, message=failure.message, mended_by=RETRY)
+        record_all(outcome, failures, found, readers.seen, mended_by=RETRY)
         sweep(flow)
 
 

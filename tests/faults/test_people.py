@@ -10,13 +10,13 @@ from include.release import ledger
 from tests.faults.judge import compare
 from tests.faults.matrix import Outcome
 from tests.faults.watch import Readers
-from tests.faults.world import BUILT, DONE, INTERVAL, LANDED, World, attempt, gold, release, silver
+from tests.faults.world import BUILT, DONE, INTERVAL, LANDED, World, attempt, gold, record_all, release, silver
 from tests.pipeline.flow import Flow
 
 MART = "marts.mrt_daily_glycaemia"
 # 70 characters, and every kind that somebody forgets to quote.
 ODD = "rün 'quoted' \"doubly\"; drop table marts.x; -- %s {x} $1 \\ ✓ 測試 & <b> |#"
-pytestmark = pytest.mark.torture
+pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("world")]
 
 
 # --- long readers -----------------------------------------------------------------------------------------------
@@ -88,8 +88,7 @@ def test_gate_whose_tool_breaks_is_red_and_nothing_is_published(world: World, ou
             assert flow.published_rows() == published and len(ledger.entries(flow.marts)) == 1
             assert attempt(flow, release) is None
         found = compare(flow, world.clean)
-        for failure in failures:
-            outcome.record(found, readers.seen, message=failure.message, mended_by="mend the tool, clear the gate")
+        record_all(outcome, failures, found, readers.seen, mended_by="mend the tool, clear the gate")
 
 
 def release_with_broken_tool(flow: Flow, broken: str) -> None:

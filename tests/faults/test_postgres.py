@@ -23,6 +23,7 @@ from tests.faults.world import (
     gate_bronze,
     gold,
     ingest,
+    record_all,
     release,
     silver,
 )
@@ -31,7 +32,7 @@ from tests.pipeline.flow import Flow
 SNAPSHOT = rb'INSERT INTO "ducklake".ducklake_snapshot'
 STOPPED = "PostgreSQL stops and starts"
 RETRY = "Airflow's retry"
-pytestmark = pytest.mark.torture
+pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("world")]
 
 
 def stopped_during(world: World, flow: Flow, step: Step, at: Point, stop: Callable[[], None]) -> Failure:
@@ -88,8 +89,7 @@ def test_release_is_made_once_after_restarts(world: World, outcome: Outcome) -> 
             assert attempt(flow, release) is None
         assert len(ledger.entries(flow.marts)) == 2
         found = compare(flow, world.clean)
-        for failure in failures:
-            outcome.record(found, readers.seen, message=failure.message, mended_by=RETRY)
+        record_all(outcome, failures, found, readers.seen, mended_by=RETRY)
         sweep(flow)
 
 
@@ -112,6 +112,5 @@ def test_cut_connections_cost_a_retry(world: World, outcome: Outcome) -> None:
                     failures.append(failure)
                 assert attempt(proxied, step) is None
         found = compare(flow, world.clean)
-        for failure in failures:
-            outcome.record(found, readers.seen, message=failure.message, mended_by=RETRY)
+        record_all(outcome, failures, found, readers.seen, mended_by=RETRY)
         sweep(flow)

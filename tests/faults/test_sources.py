@@ -14,7 +14,7 @@ from tests.pipeline.flow import Flow
 
 RETRY = "Airflow's retry"
 HASTY = Patience(attempts=2, first_wait=0.05, longest_wait=0.1)
-pytestmark = pytest.mark.torture
+pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("world")]
 
 
 def hasty_ingest(flow: Flow) -> None:

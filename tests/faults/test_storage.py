@@ -35,7 +35,7 @@ from tests.include.lake.small_lake import cut, flipped, missing
 
 RETRY = "Airflow's retry"
 S3 = "S3"
-pytestmark = pytest.mark.torture
+pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("world")]
 
 
 @pytest.mark.fault("Disk full", "an ingest, and dbt, write a file; room is made afterwards")

@@ -3,7 +3,7 @@
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -29,7 +29,9 @@ from include.sources.nightscout.streams import STREAMS
 from tests.faults import children
 from tests.faults.children import Point, Step
 from tests.faults.judge import Difference, difference, everything
+from tests.faults.matrix import Outcome
 from tests.faults.postgres_proxy import PostgresProxy, postgres_proxy
+from tests.faults.watch import Seen
 from tests.pipeline.flow import Flow, Rows
 
 FIRST = date(2026, 3, 2)
@@ -166,6 +168,15 @@ def attempt_during(flow: Flow, step: Step, at: Point, fault: Callable[[], None])
         fault()
         child.go_on()
         return _without_secrets(flow, child.ended().value())
+
+
+def record_all(
+    outcome: Outcome, failures: Sequence[Failure], found: Difference, seen: Seen | None, *, mended_by: str
+) -> None:
+    """A round for each failure, all of which were compared after the last."""
+    for failure in failures[1:]:
+        outcome.record(message=failure.message, mended_by=mended_by)
+    outcome.record(found, seen, message=failures[0].message, mended_by=mended_by)
 
 
 def _without_secrets(flow: Flow, failure: Failure | None) -> Failure | None:
