@@ -1,17 +1,20 @@
 """PostgreSQL stops and starts, or its connections break, while a step is at work."""
 
 import re
+import threading
 from collections.abc import Callable
 from functools import partial
 
+import psycopg
 import pytest
 
+from include.errors import first_line
 from include.release import ledger
 from tests.faults.children import After, Before, Point, Step
 from tests.faults.judge import compare, sweep
 from tests.faults.matrix import Outcome
 from tests.faults.postgres_proxy import Trap
-from tests.faults.watch import Readers
+from tests.faults.watch import PAUSE_SECONDS, Readers, Seen
 from tests.faults.world import (
     BUILT,
     LANDED,
@@ -27,12 +30,58 @@ from tests.faults.world import (
     release,
     silver,
 )
-from tests.pipeline.flow import Flow
+from tests.pipeline.flow import TABLES, Flow
 
 SNAPSHOT = rb'INSERT INTO "ducklake".ducklake_snapshot'
 STOPPED = "PostgreSQL stops and starts"
 RETRY = "Airflow's retry"
 pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("world")]
+
+
+class PlainReaders:
+    """Readers of the marts by psycopg: DuckDB aborts the process when it closes a transaction on a server that is gone.
+
+    Each read is one transaction; the marts of one release may only ever have one content.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        assert flow.reader is not None
+        self.seen = Seen()
+        self._reader = flow.reader
+        self._contents: dict[int, set[str]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "PlainReaders":
+        self._read()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        self._read()
+        self.seen.halves += [f"release {each} has {len(found)} contents" for each, found in self._halves()]
+
+    def _halves(self) -> list[tuple[int, set[str]]]:
+        return [(release, found) for release, found in self._contents.items() if len(found) > 1]
+
+    def _watch(self) -> None:
+        while not self._stop.wait(PAUSE_SECONDS):
+            try:
+                self._read()
+            except psycopg.Error as error:
+                self.seen.refused[first_line(error)] += 1
+
+    def _read(self) -> None:
+        with psycopg.connect(self._reader.conninfo(), password=self._reader.password) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            (release,) = connection.execute("select max(release_id) from ledger.releases").fetchone() or (None,)
+            marts = " union all ".join(f"select '{mart}' || t::text from marts.{mart} t" for mart in TABLES["gold"])
+            query = f"select md5(string_agg(row, ',' order by row)) from ({marts}) as rows (row)"
+            (content,) = connection.execute(query).fetchone() or (None,)  # type: ignore[arg-type]
+        self._contents.setdefault(release, set()).add(content)
+        self.seen.releases[release] += 1
 
 
 def stopped_during(world: World, flow: Flow, step: Step, at: Point, stop: Callable[[], None]) -> Failure:
@@ -48,7 +97,7 @@ def stopped_during(world: World, flow: Flow, step: Step, at: Point, stop: Callab
 @pytest.mark.fault(STOPPED, "an ingest, before it commits; while it is away, the first retry")
 def test_ingest_lands_once_after_a_restart(world: World, outcome: Outcome) -> None:
     with world.copy(RELEASED) as flow:
-        with Readers(flow) as readers:
+        with PlainReaders(flow) as readers:
             for stop, at in ((world.crash, Before("commit", 1)), (world.shut_down, Before("commit", 2))):
                 failure = stopped_during(world, flow, partial(ingest, streams=("entries",)), at, stop)
                 outcome.record(message=failure.message, mended_by=RETRY)
@@ -65,7 +114,7 @@ def test_ingest_lands_once_after_a_restart(world: World, outcome: Outcome) -> No
 @pytest.mark.fault(STOPPED, "dbt, while it writes a fact and a dimension")
 def test_dbt_builds_the_same_after_a_restart(world: World, outcome: Outcome) -> None:
     with world.copy(LANDED) as flow:
-        with Readers(flow) as readers:
+        with PlainReaders(flow) as readers:
             assert attempt(flow, gate_bronze) is None
             for stop, at in ((world.crash, After("insert into", 2)), (world.shut_down, Before("commit", 3))):
                 failure = stopped_during(world, flow, silver, at, stop)
@@ -79,7 +128,7 @@ def test_dbt_builds_the_same_after_a_restart(world: World, outcome: Outcome) -> 
 def test_release_is_made_once_after_restarts(world: World, outcome: Outcome) -> None:
     with world.copy(BUILT) as flow:
         failures = []
-        with Readers(flow) as readers:
+        with PlainReaders(flow) as readers:
             for stop, at in (
                 (world.crash, Before("insert into ledger.releases")),
                 (world.shut_down, After("insert into ledger.releases")),
