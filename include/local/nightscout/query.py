@@ -5,7 +5,7 @@ value that stays text finds nothing in a numeric field.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
@@ -65,10 +65,10 @@ class Condition:
         return self.operator in _COMPARE
 
 
-def select(documents: Iterable[dict[str, Any]], conditions: Iterable[Condition]) -> list[dict[str, Any]]:
+def select(documents: Iterable[dict[str, Any]], conditions: Iterable[Condition]) -> Iterator[dict[str, Any]]:
     """The documents for which every condition holds, in the order given."""
     wanted = list(conditions)
-    return [document for document in documents if all(condition.holds(document) for condition in wanted)]
+    return (document for document in documents if all(condition.holds(document) for condition in wanted))
 
 
 def rank(value: Any) -> int:

@@ -170,7 +170,7 @@ def _list_v1(
     if question.unbounded:
         wanted = [condition for condition in wanted if not condition.bounds]
     view = site.view(collection)
-    found = view.find(wanted)[::-1][: _count(question, default_count)]
+    found = view.find(wanted, descending=True, limit=_count(question, default_count))
     if tabbed:
         lines = ["\t".join(_cell(row, name) for name in ("dateString", "date", "sgv", "direction")) for row in found]
         return Answer(HTTPStatus.OK, "\r\n".join(lines).encode(), "text/plain; charset=utf-8")
@@ -305,8 +305,9 @@ def _search_v3(site: NightscoutSite, question: Question, collection: str) -> Ans
     limit, skip = _limit(question), _skip(question)
     fields = [name for name in (ascending or descending, "identifier", "created_at", "date") if name]
     view = site.view(collection)
-    found = view.sorted_by(fields, view.find([*conditions, Condition("isValid", "ne", False)]))
-    return _page_v3(view, question, (found[::-1] if descending else found)[skip : skip + limit])
+    conditions.append(Condition("isValid", "ne", False))
+    found = view.find(conditions, fields, descending=bool(descending), skip=skip, limit=limit)
+    return _page_v3(view, question, found)
 
 
 def _history_v3(site: NightscoutSite, question: Question, collection: str, since: str | None) -> Answer:
@@ -321,8 +322,8 @@ def _history_v3(site: NightscoutSite, question: Question, collection: str, since
     limit = _limit(question)
     conditions = [] if question.unbounded else [Condition("srvModified", operator, moment)]
     view = site.view(collection)
-    found = view.sorted_by(["srvModified"], view.find([Condition("srvModified", "gte", MIN_TIMESTAMP), *conditions]))
-    found = found[:limit]
+    conditions.append(Condition("srvModified", "gte", MIN_TIMESTAMP))
+    found = view.find(conditions, ["srvModified"], limit=limit)
     page = _page_v3(view, question, found)
     if not found:
         return page

@@ -9,9 +9,11 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -39,47 +41,31 @@ class Request:
     status: int
 
 
-class _Version:
+class _Version(NamedTuple):
     """A document from a moment on; `document` is None where it was removed for good."""
 
-    __slots__ = ("_v1", "_v3", "at", "document")
-
-    def __init__(self, at: int, document: Document | None) -> None:
-        self.at, self.document = at, document
-        self._v1: bytes | None = None
-        self._v3: bytes | None = None
-
-    def v1(self, collection: str) -> bytes:
-        if self._v1 is None:
-            self._v1 = orjson.dumps(_as_v1(collection, self.document))
-        return self._v1
-
-    def v3(self, collection: str) -> bytes:
-        if self._v3 is None:
-            self._v3 = orjson.dumps(as_v3(collection, self.document))
-        return self._v3
+    at: int
+    document: Document | None
 
 
-class View:
-    """The documents of a collection during `[since, until)`, oldest first by the collection's own time."""
+class _Order:
+    """Documents in ascending order of several fields, and the first field's keys to look bounds up in."""
 
-    def __init__(self, collection: str, versions: list[_Version], *, since: float, until: float) -> None:
-        self.collection, self.since, self.until = collection, since, until
-        field = TIME_FIELD.get(collection, "date")
-        keyed = sorted(
-            ((sort_key(version.document.get(field)), version) for version in versions), key=lambda pair: pair[0]
-        )
+    def __init__(self, documents: Iterable[Document], fields: Sequence[str]) -> None:
+        self.field, *others = fields
+        keyed = [(sort_key(document.get(self.field)), document) for document in documents]
+        keyed.sort(key=itemgetter(0))
         self._keys = [key for key, _ in keyed]
-        self._field = field
-        self.documents = [version.document for _, version in keyed]
-        self._orders: dict[tuple[str, ...], dict[int, int]] = {}
-        self._version = {id(version.document): version for _, version in keyed}
+        self.documents = [document for _, document in keyed]
+        for first, last in _runs(self._keys) if others else ():
+            ties = self.documents[first:last]
+            self.documents[first:last] = sorted(ties, key=lambda row: [sort_key(row.get(name)) for name in others])
 
-    def find(self, conditions: Sequence[Condition]) -> list[Document]:
-        """The documents that match, oldest first."""
+    def between(self, conditions: Iterable[Condition]) -> tuple[int, int, list[Condition]]:
+        """The places of the documents within the conditions' bounds, and the conditions that are still to be tried."""
         low, high, rest = 0, len(self._keys), []
         for condition in conditions:
-            key = sort_key(condition.value) if condition.bounds and condition.field == self._field else None
+            key = sort_key(condition.value) if condition.bounds and condition.field == self.field else None
             if key is None or key[0] not in (1, 2) or key[1] != key[1]:
                 rest.append(condition)
                 continue
@@ -91,25 +77,53 @@ class View:
                 low = max(low, cut)
             else:
                 high = min(high, cut)
-        found = self.documents[low:high]
-        return select(found, rest) if rest else found
+        return low, high, rest
 
-    def sorted_by(self, fields: Sequence[str], documents: Iterable[Document]) -> list[Document]:
-        """Documents of this view in ascending order of several fields; the order of all is kept for the next page."""
-        key = tuple(fields)
-        order = self._orders.get(key)
-        if order is None:
-            whole = sorted(self.documents, key=lambda row: [sort_key(row.get(name)) for name in key])
-            order = self._orders[key] = {id(document): place for place, document in enumerate(whole)}
-        return sorted(documents, key=lambda row: order[id(row)])
+
+class View:
+    """The documents of a collection during `[since, until)`, oldest first by the collection's own time."""
+
+    def __init__(self, collection: str, documents: Iterable[Document], *, since: float, until: float) -> None:
+        self.collection, self.since, self.until = collection, since, until
+        by_time = (TIME_FIELD.get(collection, "date"),)
+        self._by_time = _Order(documents, by_time)
+        self._orders = {by_time: self._by_time}
+        self.documents = self._by_time.documents
+
+    def find(
+        self,
+        conditions: Sequence[Condition],
+        order: Sequence[str] | None = None,
+        *,
+        descending: bool = False,
+        skip: int = 0,
+        limit: int | None = None,
+    ) -> list[Document]:
+        """The documents that match, in ascending order of some fields or the reverse of it.
+
+        An order is made once; bounds on its first field are looked up, and no more is read than fills the page.
+
+        Args:
+            order: fields; by default the collection's own time.
+        """
+        ordered = self._by_time if order is None else self._order(tuple(order))
+        low, high, rest = ordered.between(conditions)
+        places = range(low, high)[::-1] if descending else range(low, high)
+        found = (ordered.documents[place] for place in places)
+        return list(islice(select(found, rest), skip, None if limit is None else skip + limit))
+
+    def _order(self, fields: tuple[str, ...]) -> _Order:
+        if fields not in self._orders:
+            self._orders[fields] = _Order(self.documents, fields)
+        return self._orders[fields]
 
     def v1_json(self, documents: Iterable[Document]) -> bytes:
-        """A list as API v1 answers it; serialised once a document."""
-        return b"[" + b",".join(self._version[id(document)].v1(self.collection) for document in documents) + b"]"
+        """A list as API v1 answers it."""
+        return orjson.dumps([_as_v1(self.collection, document) for document in documents])
 
     def v3_json(self, documents: Iterable[Document]) -> bytes:
         """A list as API v3 answers it, without its envelope."""
-        return b"[" + b",".join(self._version[id(document)].v3(self.collection) for document in documents) + b"]"
+        return orjson.dumps([as_v3(self.collection, document) for document in documents])
 
 
 class NightscoutSite:
@@ -241,7 +255,7 @@ class NightscoutSite:
                 moments = [version.at for versions in records for version in versions] if self.clock else []
                 view = View(
                     collection,
-                    [version for version in current if version.document is not None],
+                    [version.document for version in current if version.document is not None],
                     since=max((at for at in moments if at <= now), default=-math.inf),
                     until=min((at for at in moments if at > now), default=math.inf),
                 )
@@ -344,8 +358,9 @@ class NightscoutSite:
 
 def as_v3(collection: str, document: Document) -> Document:
     """A stored document as API v3 shows it: `identifier` for `_id`, and server times for what API v1 uploaded."""
-    shown = {name: value for name, value in document.items() if name != "_id"}
-    shown.setdefault("identifier", document.get("_id"))
+    shown = document.copy()
+    stored_id = shown.pop("_id", None)
+    shown.setdefault("identifier", stored_id)
     if not shown.get("srvModified"):
         moment = to_milliseconds(str(document.get("date" if collection == "entries" else "created_at", "")))
         if moment is not None:
@@ -380,6 +395,16 @@ def _stamp(collection: str, stored: Document, at: int) -> None:
 
 def _current(versions: list[_Version], horizon: int) -> _Version:
     return next((version for version in reversed(versions) if version.at <= horizon), _NOTHING)
+
+
+def _runs(keys: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """First and end of each run of equal keys that is longer than one."""
+    first = 0
+    for place in range(1, len(keys) + 1):
+        if place == len(keys) or keys[place] != keys[first]:
+            if place - first > 1:
+                yield first, place
+            first = place
 
 
 def _known(collection: str) -> str:
