@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 from random import uniform
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -59,8 +59,7 @@ class Patience:
     read: float = 60.0
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A document that v3 history names: where it belongs now, and whether it was deleted."""
 
     record_id: str

@@ -139,9 +139,16 @@ def _changed_days(
 ) -> set[date]:
     if client.api != V3:
         return set()
-    changes = list(client.changes(stream, milliseconds(span.start), milliseconds(span.end)))
-    days = {day for change in changes if (day := stream.day(change.record)) is not None}
-    undated += [change.record for change in changes if not change.deleted and stream.day(change.record) is None]
-    if stream.movable and changes and days_in_bronze:
-        days |= days_in_bronze(client.site.site, [change.record_id for change in changes])
+    days: set[date] = set()
+    moved: list[str] = []
+    for change in client.changes(stream, milliseconds(span.start), milliseconds(span.end)):
+        day = stream.day(change.record)
+        if day is not None:
+            days.add(day)
+        elif not change.deleted:
+            undated.append(change.record)
+        if stream.movable:
+            moved.append(change.record_id)
+    if moved and days_in_bronze:
+        days |= days_in_bronze(client.site.site, moved)
     return days

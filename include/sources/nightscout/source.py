@@ -1,6 +1,5 @@
 """Nightscout as a dlt source: Arrow tables with every column of bronze, window rows included."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -63,12 +62,12 @@ def _site_table(answer: SiteAnswer, schema: pa.Schema, interval: Interval, load_
     received = (
         pa.concat_tables([page.table for page in answer.pages], promote_options="default") if answer.pages else None
     )
-    days = received["interval_date"].to_pylist() if received is not None else []
-    counts = Counter(days)
+    days = received["interval_date"] if received is not None else pa.chunked_array([], pa.date32())
+    counts = {each["values"]: each["counts"] for each in days.value_counts().to_pylist()}
     rows = len(answer.windows) + len(days)
     windows = {
         "interval_date": pa.array(answer.windows, pa.date32()),
-        "window_records": pa.array([counts[day] for day in answer.windows], pa.int64()),
+        "window_records": pa.array([counts.get(day, 0) for day in answer.windows], pa.int64()),
     }
     same = {
         "site": answer.site.site,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -115,7 +116,12 @@ LINEAGE = (
 
 def day_of(moment: int) -> date | None:
     """The UTC day of epoch milliseconds; None before 1970 and from 2200 on, which no site can be asked for."""
-    return EPOCH + timedelta(days=moment // DAY_MS) if 0 <= moment < LAST_MS else None
+    return _date(moment // DAY_MS) if 0 <= moment < LAST_MS else None
+
+
+@lru_cache(maxsize=8192)
+def _date(day: int) -> date:
+    return EPOCH + timedelta(days=day)
 
 
 def milliseconds(moment: datetime) -> int:

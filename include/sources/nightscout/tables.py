@@ -208,17 +208,20 @@ def _kind_of(types: set[type], duckdb_type: str | None) -> Kind:
 
 def _array(values: Sequence[Any], kind: Kind) -> pa.Array | None:
     """The values as Arrow; None if one of them does not fit after all."""
-    if kind is Kind.DOUBLE:
-        values = [None if value is None else float(value) for value in values]
-    elif kind is Kind.BIGINT:
-        if not all(_fits(value, kind) for value in values):
-            return None
-        values = [None if value is None else int(value // 1) for value in values]
-    elif kind is Kind.TEXT:
-        values = [value and _stored(value) for value in values]
-    elif kind in (Kind.SCALAR, Kind.JSON, Kind.OPEN):
+    if kind in (Kind.SCALAR, Kind.JSON, Kind.OPEN):
         values = [None if value is None else _text(value) for value in values]
-    return pa.array(values, ARROW[kind])
+    elif kind is Kind.BIGINT and float in set(map(type, values)):
+        values = [None if value is None else int(value // 1) for value in values]
+    try:
+        array = pa.array(values, ARROW[kind])
+    except (OverflowError, pa.ArrowInvalid):
+        if kind is not Kind.DOUBLE:
+            return None
+        # Whole numbers that a double holds only nearly.
+        return pa.array([None if value is None else float(value) for value in values], ARROW[kind])
+    if kind is Kind.TEXT and NUL.encode() in array.buffers()[2].to_pybytes():
+        return pa.array([value and _stored(value) for value in values], ARROW[kind])
+    return array
 
 
 def _fits(value: Any, kind: Kind) -> bool:
