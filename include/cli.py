@@ -110,6 +110,7 @@ def backfill(
 ) -> None:
     """Run the days that no release covers, run by run; stopped, the same command goes on with the rest."""
     from include import runtime
+    from include.lake.locks import one_backfill
     from include.local import stack
     from include.release import ledger
     from include.release.coverage import chunks, covered_days
@@ -130,14 +131,19 @@ def backfill(
     console.print(table)
     if dry_run:
         return
-    for number, part in enumerate(planned, 1):
-        console.print(f"\nRun {number} of {len(planned)}")
-        if not run_interval(domain, part, full_refresh=full_refresh):
-            rest = "" if not again else f" with --from {part.start.date()}"
-            console.print(
-                f"{number - 1} of {len(planned)} runs were certified; mend it, then give the command again{rest}."
-            )
-            raise typer.Exit(1)
+    with one_backfill(runtime.lake().catalog, domain) as lock:
+        done = 0
+        for number, part in enumerate(planned, 1):
+            lock.check()
+            console.print(f"\nRun {number} of {len(planned)}, {done} of {left} days done")
+            if not run_interval(domain, part, full_refresh=full_refresh):
+                rest = "" if not again else f" with --from {part.start.date()}"
+                console.print(
+                    f"{number - 1} of {len(planned)} runs were certified; mend it, then give the command again{rest}."
+                )
+                raise typer.Exit(1)
+            done += len(part.days())
+    console.print(f"All {left} days are certified.")
 
 
 @app.command()
@@ -234,9 +240,14 @@ def run_dag(dag_id: str, conf: dict[str, Any], interval: Interval | None = None)
             run_id = airflow.trigger(dag_id, conf)
         console.print(f"[bold]{dag_id}[/], run {run_id}")
         state, tasks = "queued", []
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            for state, tasks in airflow.watch(dag_id, run_id):
-                live.update(_progress(state, tasks))
+        try:
+            with Live(console=console, refresh_per_second=4, transient=True) as live:
+                for state, tasks in airflow.watch(dag_id, run_id):
+                    live.update(_progress(state, tasks))
+        except KeyboardInterrupt:
+            again = " Give the same command again to watch it and go on." if interval else ""
+            console.print(f"Stopped watching. The run goes on: {airflow.url}/dags/{dag_id}/runs/{run_id}.{again}")
+            raise typer.Exit(130) from None
         console.print(_progress(state, tasks))
         for task in tasks:
             if task.state == "failed":

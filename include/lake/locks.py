@@ -5,8 +5,11 @@
 * Who relies on them (a backup, a check of catalog against storage) works inside `no_cleanup(catalog)`: many at once.
 
 Expiring snapshots, merging and rewriting only schedule files for deletion, and need neither.
+
+Another lock of this kind keeps two `lake backfill` of one domain from starting the same runs.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +21,7 @@ from include.lake.passfile import use_passwords
 
 # Any numbers will do as long as every version of this code uses the same.
 FILES, BACKUPS = 5_205_311_964_770_101, 5_205_311_964_770_102
+BACKFILL = 520_531_106
 WAIT_SECONDS = 900
 
 
@@ -94,6 +98,23 @@ def one_backup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]
     """
     with _hold(catalog, BACKUPS, "the right to change the backups", seconds) as held:
         yield held
+
+
+@contextmanager
+def one_backfill(catalog: Postgres, domain: str) -> Iterator[Held]:
+    """Be the only one that starts runs of a backfill of the domain; does not wait.
+
+    Raises:
+        LockError: somebody else does.
+    """
+    use_passwords(catalog)
+    with psycopg.connect(catalog.conninfo(), autocommit=True) as connection:
+        if not take(connection, [BACKFILL, zlib.crc32(domain.encode()) - 2**31], 1):
+            raise LockError(
+                f"Another `lake backfill {domain}` is under way and starts the next run when one has ended; wait for "
+                "it, or stop it and give this command again. Nothing was started."
+            )
+        yield Held(connection, f"the backfill of {domain}")
 
 
 @contextmanager

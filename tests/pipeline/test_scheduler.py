@@ -79,25 +79,6 @@ def test_run_that_an_asset_triggers_has_the_interval_of_the_release(airflow: Air
     assert (first, end) in {(today - 7 * DAY, today), (today - DAY, today)}  # the demo's release, or the daily run's
 
 
-@pytest.mark.torture
-@pytest.mark.timeout(500)
-def test_backfill_runs_take_turns(stack: Stack, airflow: Airflow, first_demo: str) -> None:
-    last = datetime.now(UTC).date() - 8 * DAY
-    backfill = "backfill create --dag-id nightscout_daily --max-active-runs 2 --from-date {} --to-date {}"
-    done = stack.airflow_command(backfill.format(last - DAY, last))
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = airflow.wait_for("nightscout_daily", "backfill", 2, ("success", "failed"))
-    assert [run["state"] for run in runs] == ["success", "success"]
-    intervals = {airflow.interval("nightscout_daily", run, "ingest.ingest_entries") for run in runs}
-    assert intervals == {(last - DAY, last), (last, last + DAY)}
-    spans = sorted(airflow.span("nightscout_daily", run) for run in airflow.runs("nightscout_daily"))
-    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)), spans
-    assert stack.lake("verify").returncode == 0
-    since = ("--from", str(last - 2 * DAY), "--to", str(datetime.now(UTC).date()))
-    planned = stack.lake("backfill", "nightscout", *since, "--dry-run")
-    assert "9 days certified, 1 to run" in planned.stdout, planned.stdout + planned.stderr
-
-
 def test_no_secret_shows_in_any_log(stack: Stack, first_demo: str) -> None:
     secrets = [*json.loads((stack.home / "passwords.json").read_text()).values()]
     keys = json.loads((stack.home / "keys.json").read_text())

@@ -1,0 +1,128 @@
+"""A stack of its own under the real scheduler, for tests that drive it by its commands and Airflow's API."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from include.settings import ROOT
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Stack:
+    home: Path
+    environment: dict[str, str]
+
+    def lake(self, *arguments: str, timeout: float = 420) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(BIN / "lake"), *arguments],
+            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def start_lake(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that runs beside the test."""
+        return subprocess.Popen(
+            [str(BIN / "lake"), *arguments],
+            env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def airflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Airflow's own command, in the environment that set-up wrote."""
+        script = f'. "{self.home / "env"}" && exec "{BIN / "airflow"}" "$@"'
+        return subprocess.run(
+            ["sh", "-c", script, "airflow", *arguments],
+            env=self.environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    def variable(self, name: str) -> str:
+        """A value from the environment that set-up wrote."""
+        script = f'. "{self.home / "env"}" && printf %s "${name}"'
+        return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+
+    def conninfo(self, connection: str) -> str:
+        """An Airflow connection to PostgreSQL, as libpq takes it."""
+        return self.variable(f"AIRFLOW_CONN_{connection.upper()}").replace("postgres://", "postgresql://")
+
+
+@contextmanager
+def own_stack(*dags: Path) -> Iterator[Stack]:
+    """A stack that is not started yet, with these DAG files alone."""
+    home = Path(tempfile.mkdtemp(prefix="lake-e2e-"))
+    home.chmod(0o755)
+    folder = home / "dags"
+    folder.mkdir()
+    for file in dags:
+        (folder / file.name).symlink_to(file)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "LAKE_", "PG"))}
+    ports = {"LAKE_PORT": str(free_port()), "LAKE_DEMO_PORT": str(free_port())}
+    made = Stack(home, {**kept, "LAKE_HOME": str(home), "AIRFLOW__CORE__DAGS_FOLDER": str(folder), **ports})
+    try:
+        yield made
+    finally:
+        made.lake("down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Airflow:
+    client: httpx.Client
+
+    def runs(self, dag_id: str, **filters: str) -> list[dict[str, Any]]:
+        return self.client.get(f"/api/v2/dags/{dag_id}/dagRuns", params=filters).json()["dag_runs"]
+
+    def wait_for(self, dag_id: str, run_type: str, count: int, states: tuple[str, ...]) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + 400
+        while True:
+            found = self.runs(dag_id, run_type=run_type)
+            ended = [run for run in found if run["state"] in states]
+            if len(ended) >= count:
+                return ended
+            assert time.monotonic() < deadline, f"{count} {run_type} runs expected, found {found}"
+            time.sleep(1)
+
+    def interval(self, dag_id: str, run: dict[str, Any], task_id: str) -> tuple[date, date]:
+        """What the task returned of its interval."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/{task_id}/xcomEntries/return_value"
+        value = self.client.get(path).raise_for_status().json()["value"]
+        result = json.loads(value) if isinstance(value, str) else value
+        return date.fromisoformat(result["interval_start"][:10]), date.fromisoformat(result["interval_end"][:10])
+
+    def task_state(self, dag_id: str, run: dict[str, Any], task_id: str) -> str | None:
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/{task_id}"
+        return self.client.get(path).raise_for_status().json()["state"]
+
+    def span(self, dag_id: str, run: dict[str, Any]) -> tuple[str, str]:
+        """When the run's last tries worked: the first start and the last end of a task."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances"
+        tasks = self.client.get(path, params={"limit": "100"}).raise_for_status().json()["task_instances"]
+        return min(task["start_date"] for task in tasks), max(task["end_date"] for task in tasks)
+
+
+@contextmanager
+def airflow_api(stack: Stack) -> Iterator[Airflow]:
+    """Airflow's API as the administrator of a stack that runs."""
+    password = json.loads((stack.home / "keys.json").read_text())["admin"]
+    with httpx.Client(base_url=f"http://127.0.0.1:{stack.environment['LAKE_PORT']}", timeout=30) as client:
+        token = client.post("/auth/token", json={"username": "admin", "password": password}).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield Airflow(client)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
