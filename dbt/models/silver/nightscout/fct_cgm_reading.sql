@@ -106,20 +106,32 @@ crowded as (
 
 ),
 
--- Numbered across sites, for joins by that number alone: by site as well, the planner may pair all chains of a site.
-chained as (
+numbered as (
 
     select
         *,
         sum(case when can_move_on then 0 else 1 end) over (
-            order by site, clock_slot_ms
+            partition by site
+            order by clock_slot_ms
             rows between unbounded preceding and current row
-        ) as chain_on,
+        ) as number_on,
         sum(case when can_move_back then 0 else 1 end) over (
-            order by site, clock_slot_ms
+            partition by site
+            order by clock_slot_ms
             rows between current row and unbounded following
-        ) as chain_back
+        ) as number_back
     from crowded
+
+),
+
+-- One key each for the joins: by site and number, the planner may pair all chains of a site.
+chained as (
+
+    select
+        *,
+        site || '/' || cast(number_on as varchar) as chain_on,
+        site || '/' || cast(number_back as varchar) as chain_back
+    from numbered
 
 ),
 
