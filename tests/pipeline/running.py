@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -34,10 +35,11 @@ class Stack:
         )  # fmt: skip
 
     def start_lake(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command that runs beside the test."""
+        """A command that runs beside the test and hears Ctrl-C, which a test in the background does not."""
         return subprocess.Popen(
             [str(BIN / "lake"), *arguments],
             env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def airflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
