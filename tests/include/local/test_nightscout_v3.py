@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from include.local.nightscout import NightscoutSite, SiteServer, serve
-from include.local.nightscout.query import iso
+from include.local.nightscout.query import Condition, iso
 
 MINUTE, HOUR = 60_000, 3_600_000
 NOON = 1_793_534_400_000  # 2026-11-01T12:00:00Z
@@ -308,3 +308,26 @@ def test_store_refuses_what_cannot_be(site: NightscoutSite) -> None:
         NightscoutSite("Amber")
     with pytest.raises(ValueError, match="Units"):
         NightscoutSite("amber", units="mmol")
+
+
+def test_a_page_costs_what_it_holds_and_not_what_the_site_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = NightscoutSite("large")
+    for number in range(5_000):
+        large.add("entries", {"type": "sgv", "date": NOON + number * 300_000, "sgv": 100}, visible_at=NOON + number)
+    tried = 0
+    holds = Condition.holds
+
+    def counted(condition: Condition, document: Any) -> bool:
+        nonlocal tried
+        tried += 1
+        return holds(condition, document)
+
+    monkeypatch.setattr(Condition, "holds", counted)
+    with serve([large]) as server, httpx.Client(base_url=server.url(large)) as client:
+        client.headers["Authorization"] = f"Bearer {large.issue_jwt(large.token)['token']}"
+        history = result(client, f"entries/history/{NOON + 2_000}", limit=100)
+        bounded = {"date$gte": NOON + 600_000_000, "date$lt": NOON + 900_000_000}
+        search = result(client, "entries", **bounded, **{"sort$desc": "date", "limit": 100, "skip": 50})
+    assert [row["srvModified"] - NOON for row in history] == list(range(2_001, 2_101))
+    assert [(row["date"] - NOON) // 300_000 for row in search] == list(range(2_949, 2_849, -1))
+    assert tried <= 150
