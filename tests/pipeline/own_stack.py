@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,17 +34,33 @@ class Stack:
             command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
         )
 
+    def start_lake(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that runs beside the test and hears Ctrl-C, which a test in the background does not."""
+        return subprocess.Popen(
+            [str(LAKE), *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
     def airflow_command(self, command: str) -> subprocess.CompletedProcess[str]:
         """A command of Airflow's own, in the environment that set-up wrote."""
         script = f'. "{self.home / "env"}" && {Path(sys.executable).parent}/airflow {command}'
         return subprocess.run(
-            ["sh", "-c", script], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            ["sh", "-c", script], env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
 
     def variable(self, name: str) -> str:
         """A value from the environment that set-up wrote."""
         script = f'. "{self.home / "env"}" && printf %s "${name}"'
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+
+    def conninfo(self, connection: str) -> str:
+        """An Airflow connection to PostgreSQL, as libpq takes it."""
+        return self.variable(f"AIRFLOW_CONN_{connection.upper()}").replace("postgres://", "postgresql://")
 
     @contextmanager
     def airflow(self) -> Iterator["Airflow"]:
@@ -99,6 +116,10 @@ class Airflow:
         result = json.loads(value) if isinstance(value, str) else value
         return date.fromisoformat(result["interval_start"][:10]), date.fromisoformat(result["interval_end"][:10])
 
+    def task_state(self, dag_id: str, run: dict[str, Any], task_id: str) -> str | None:
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/{task_id}"
+        return self.client.get(path).raise_for_status().json()["state"]
+
     def span(self, dag_id: str, run: dict[str, Any]) -> tuple[str, str]:
         """When the run's last tries worked: the first start and the last end of a task."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances"
@@ -110,7 +131,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def libpq(uri: str) -> str:
-    return uri.replace("postgres://", "postgresql://")

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from include.settings import ROOT
-from tests.pipeline.running import Airflow, Stack, airflow_api, own_stack
+from tests.pipeline.own_stack import Airflow, Stack, own_stack
 
 DAG = "nightscout_daily"
 DAY = timedelta(days=1)
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("backfill")]
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with own_stack(ROOT / "dags" / f"{DAG}.py") as made:
+    with own_stack([ROOT / "dags" / f"{DAG}.py"]) as made:
         done = made.lake("up", "--detach")
         assert done.returncode == 0, done.stdout + done.stderr
         yield made
@@ -36,7 +36,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def airflow(stack: Stack) -> Iterator[Airflow]:
-    with airflow_api(stack) as api:
+    with stack.airflow() as api:
         wait_until(lambda: api.client.get(f"/api/v2/dags/{DAG}").is_success, 2, "Airflow to know the DAG")
         api.client.patch(f"/api/v2/dags/{DAG}", json={"is_paused": False}).raise_for_status()
         yield api
@@ -141,10 +141,8 @@ def backfill(
     meanwhile: Callable[[], bool] | None = None,
 ) -> None:
     """Airflow's own backfill, until it and all runs of its days have ended."""
-    days = ("--from-date", str(first), "--to-date", str(last))
-    done = stack.airflow(
-        "backfill", "create", "--dag-id", DAG, *days, "--max-active-runs", "2", "--reprocess-behavior", behaviour
-    )
+    options = f"--from-date {first} --to-date {last} --max-active-runs 2 --reprocess-behavior {behaviour}"
+    done = stack.airflow_command(f"backfill create --dag-id {DAG} {options}")
     assert done.returncode == 0, done.stdout + done.stderr
     if meanwhile is not None:
         wait_until(meanwhile, MINUTES_A_RUN, "a run to interrupt")

@@ -1,6 +1,5 @@
 """The main job as a newcomer runs it: one command, a stack of its own, the real scheduler."""
 
-import itertools
 import json
 import tempfile
 import time
@@ -12,7 +11,7 @@ import psycopg
 import pytest
 
 from include.settings import ROOT
-from tests.pipeline.own_stack import Airflow, Stack, libpq, own_stack
+from tests.pipeline.own_stack import Airflow, Stack, own_stack
 
 DAY = timedelta(days=1)
 
@@ -42,7 +41,7 @@ def first_demo(stack: Stack) -> str:
 def test_demo_certifies_marts_and_says_where_to_look(stack: Stack, first_demo: str) -> None:
     assert "25 of 25 tasks" in first_demo
     assert "Release 1 certified" in first_demo
-    with psycopg.connect(libpq(stack.variable("AIRFLOW_CONN_MARTS_READER"))) as reader:
+    with psycopg.connect(stack.conninfo("marts_reader")) as reader:
         days = dict(reader.execute("select site, count(*) from marts.mrt_daily_glycaemia group by site").fetchall())
         assert set(days) == {"amber", "birch", "cedar", "dune"}
         assert all(count >= 7 for count in days.values())
