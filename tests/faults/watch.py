@@ -47,11 +47,11 @@ class Readers:
     before the block begins and once after it ended, if they answer. Start it after the first release.
     """
 
-    def __init__(self, flow: Flow, *, lake: bool = True) -> None:
+    def __init__(self, flow: Flow, *, lake: bool = True, pause: float = PAUSE_SECONDS) -> None:
         reader = flow.reader
         assert reader is not None, "this flow has no reading role"
         self.seen = Seen()
-        self._stop = threading.Event()
+        self._stop, self._pause = threading.Event(), pause
         kinds: dict[str, Callable[[], _Reader]] = {"postgres": lambda: _PostgresReader(flow, reader)}
         if lake:
             kinds["lake"] = lambda: _LakeReader(flow)
@@ -94,7 +94,7 @@ class Readers:
             self._begun[name].set()
             if last:
                 break
-            last = self._stop.wait(PAUSE_SECONDS)
+            last = self._stop.wait(self._pause)
         if reader is not None:
             reader.close()
 
