@@ -120,11 +120,11 @@ class Airflow:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/{task_id}"
         return self.client.get(path).raise_for_status().json()["state"]
 
-    def span(self, dag_id: str, run: dict[str, Any]) -> tuple[str, str]:
-        """When the run's last tries worked: the first start and the last end of a task."""
+    def ends(self, dag_id: str, run: dict[str, Any]) -> tuple[str, str]:
+        """When the first and the last of the run's tasks ended; one that waits for its run's turn starts before."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances"
         tasks = self.client.get(path, params={"limit": "100"}).raise_for_status().json()["task_instances"]
-        return min(task["start_date"] for task in tasks), max(task["end_date"] for task in tasks)
+        return min(task["end_date"] for task in tasks), max(task["end_date"] for task in tasks)
 
 
 def free_port() -> int:
