@@ -1,4 +1,4 @@
-"""A proxy in front of PostgreSQL that cuts, delays, and loses the reply to a COMMIT that stuck."""
+"""A proxy in front of PostgreSQL that cuts connections, and loses the reply to a COMMIT that stuck."""
 
 import re
 import select
@@ -45,9 +45,7 @@ class PostgresProxy:
 
     target: Postgres
     folder: Path
-    delay: float = 0.0
     sprung: list[Trap] = field(default_factory=list)
-    said: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._traps: list[Trap] = []
@@ -71,17 +69,16 @@ class PostgresProxy:
         with self._lock:
             self._traps.append(trap)
 
-    def cut(self, away: float = 0.0) -> None:
-        """End every connection; nobody gets in for `away` seconds."""
-        with self._lock:
-            self._away_until = time.monotonic() + away
-            links = list(self._open)
-        for link in links:
-            link.close()
+    def let_in(self) -> None:
+        """Nobody is kept out any longer."""
+        self._away_until = 0.0
 
     def close(self) -> None:
         self._listener.close()
-        self.cut()
+        with self._lock:
+            links = list(self._open)
+        for link in links:
+            link.close()
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -112,7 +109,6 @@ class PostgresProxy:
 
     def _springs(self, statement: bytes, transaction: bytes) -> Trap | None:
         with self._lock:
-            self.said.append(statement)
             for number, trap in enumerate(self._traps):
                 if not trap.statement.match(statement) or trap.within not in transaction:
                     continue
@@ -154,8 +150,6 @@ class _Link:
                 answer = self._server.recv(65536)
                 if not answer:
                     return
-                if self._proxy.delay:
-                    time.sleep(self._proxy.delay)
                 self._client.sendall(answer)
             if self._client in ready:
                 chunk = self._client.recv(65536)

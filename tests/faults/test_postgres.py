@@ -10,6 +10,7 @@ import pytest
 
 from include.errors import first_line
 from include.release import ledger
+from tests.faults import children
 from tests.faults.children import After, Before, Point, Step
 from tests.faults.judge import compare, sweep
 from tests.faults.matrix import Outcome
@@ -26,6 +27,8 @@ from tests.faults.world import (
     gate_bronze,
     gold,
     ingest,
+    last_gates,
+    publish,
     record_all,
     release,
     silver,
@@ -128,14 +131,15 @@ def test_dbt_builds_the_same_after_a_restart(world: World, outcome: Outcome) -> 
 def test_release_is_made_once_after_restarts(world: World, outcome: Outcome) -> None:
     with world.copy(BUILT) as flow:
         failures = []
+        step = partial(publish, gates=children.run(flow, last_gates).value())
         with PlainReaders(flow) as readers:
             for stop, at in (
                 (world.crash, Before("insert into ledger.releases")),
                 (world.shut_down, After("insert into ledger.releases")),
                 (world.crash, Before("create or replace view")),
             ):
-                failures.append(stopped_during(world, flow, release, at, stop))
-            assert attempt(flow, release) is None
+                failures.append(stopped_during(world, flow, step, at, stop))
+            assert attempt(flow, step) is None
         assert len(ledger.entries(flow.marts)) == 2
         found = compare(flow, world.clean)
         record_all(outcome, failures, found, readers.seen, mended_by=RETRY)
@@ -155,10 +159,11 @@ def test_cut_connections_cost_a_retry(world: World, outcome: Outcome) -> None:
                 (release, (rb"COPY ", rb"insert into ledger.releases")),
             ):
                 for statement in statements:
-                    proxy.set(Trap(re.compile(statement), executed=False, away=0.5))
+                    proxy.set(Trap(re.compile(statement), executed=False, away=600))
                     failure = attempt(proxied, step)
                     assert failure is not None and failure.action == "RETRY", (step, failure)
                     failures.append(failure)
+                    proxy.let_in()
                 assert attempt(proxied, step) is None
         found = compare(flow, world.clean)
         record_all(outcome, failures, found, readers.seen, mended_by=RETRY)
