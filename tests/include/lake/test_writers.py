@@ -13,8 +13,8 @@ def elsewhere(lake: Lake):
     """Take a lock as another process does: by a session of its own."""
     sessions = []
 
-    def take(kind: str) -> None:
-        sessions.append(writers._lock(lake, kind, seconds=1))
+    def take(*, shared: bool) -> None:
+        sessions.append(writers._lock(lake, 1, shared=shared))
 
     yield take
     for session in sessions:
@@ -22,7 +22,7 @@ def elsewhere(lake: Lake):
 
 
 def test_maintenance_waits_for_a_writer_and_then_says_so(lake: Lake, elsewhere) -> None:
-    elsewhere("_shared")
+    elsewhere(shared=True)
     with pytest.raises(BusyError, match="waited 1 s for writers") as raised, maintaining(lake, seconds=1):
         pass
     assert raised.value.retryable
@@ -32,7 +32,7 @@ def test_writers_wait_for_maintenance_and_readers_do_not(
     lake: Lake, elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.open().close()
-    elsewhere("")
+    elsewhere(shared=False)
     monkeypatch.setattr(writers, "WRITER_SECONDS", 1)
     with pytest.raises(BusyError, match="waited 1 s for maintenance"):
         lake.open()
@@ -49,7 +49,7 @@ def test_share_ends_with_the_connection_that_writes(lake: Lake, elsewhere) -> No
     del one, other
     with maintaining(lake, seconds=1), lake.open() as own:
         own.execute("create schema dl.made_by_maintenance")
-    elsewhere("")
+    elsewhere(shared=False)
 
 
 def test_closed_connection_that_somebody_still_refers_to_is_no_writer(lake: Lake) -> None:
@@ -63,8 +63,8 @@ def test_closed_connection_that_somebody_still_refers_to_is_no_writer(lake: Lake
 
 def test_program_that_opens_the_lake_by_itself_is_a_writer(lake: Lake, elsewhere) -> None:
     with writing(lake), pytest.raises(BusyError):
-        elsewhere("")
-    elsewhere("")
+        elsewhere(shared=False)
+    elsewhere(shared=False)
 
 
 def test_lost_lock_is_an_error_of_the_maintenance(lake: Lake) -> None:
