@@ -4,6 +4,7 @@ SHELL := /bin/sh
 .PHONY: help demo up down setup test torture reliability lint format docs lock manifest clean
 
 UV := 0.13.8
+TORTURE ?= tests
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +27,8 @@ manifest: .venv/installed ## Parse the dbt project anew
 test: .venv/installed-dev ## The tests, on real engines
 	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-torture: .venv/installed-dev ## What takes longer: backfills under the scheduler, damage and repair
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m torture
+torture: .venv/installed-dev ## What takes longer: faults, backfills, histories; TORTURE=tests/faults for a part
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m torture $(TORTURE)
 
 reliability: .venv/installed-dev ## Everything that goes wrong, on purpose; writes docs/reliability.md
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m fault tests/faults
