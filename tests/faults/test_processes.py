@@ -236,7 +236,7 @@ def test_killed_scheduler_is_said_by_status_and_mended_by_up(ordeals: list[Ordea
     for each in ordeals:
         assert set(each.states.values()) == {"success"}
         assert each.left, "it left no worker, so nothing shows that they are ended"
-        assert re.search(r"does not run, and left \d+ processes", each.status)
+        assert re.search(r"Does not run, and left \d+ processes", each.status)
         besides = "of the processes that it left, 0 were there after `lake up`"
         outcome.record(each.difference, each.seen, message=each.status, mended_by="`lake up`", besides=besides)
 
