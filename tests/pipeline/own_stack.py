@@ -120,6 +120,20 @@ class Airflow:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/{task_id}"
         return self.client.get(path).raise_for_status().json()["state"]
 
+    def errors(self, dag_id: str, run: dict[str, Any]) -> dict[str, list[Any]]:
+        """What the logs of the run's failed tasks say of errors, for the message of a test."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances"
+        tasks = self.client.get(path, params={"limit": "100", "state": "failed"}).raise_for_status().json()
+        said = {}
+        for task in tasks["task_instances"]:
+            log = self.client.get(
+                f"{path}/{task['task_id']}/logs/{task['try_number']}",
+                params={"full_content": "true"},
+                headers={"Accept": "application/json"},
+            ).json()
+            said[task["task_id"]] = [line for line in log.get("content", []) if line.get("level") == "error"][-2:]
+        return said
+
     def ends(self, dag_id: str, run: dict[str, Any]) -> tuple[str, str]:
         """When the first and the last of the run's tasks ended; one that waits for its run's turn starts before."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances"
