@@ -31,10 +31,16 @@ def is_connection_lost(error: BaseException) -> bool:
 class LakehouseError(Exception):
     """Base of every error that this project raises on purpose.
 
-    `retryable` says that trying again later can help, as when a source is away for a while.
+    `retryable` says that trying again later can help, as when a source is away for a while: of a kind of error, or of
+    one of them.
     """
 
     retryable = False
+
+    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class SetupError(LakehouseError):

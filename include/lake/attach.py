@@ -2,6 +2,8 @@
 
 import logging
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,6 +126,18 @@ def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     except duckdb.Error as error:
         # The first error is the one to report; closing the connection ends what is left.
         log.debug("Rolling back: %s", error)
+
+
+@contextmanager
+def one_transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """A transaction: committed at the end, rolled back on any error, which is the one that is raised."""
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        roll_back(connection)
+        raise
 
 
 def s3_secret_sql(storage: Storage) -> str:

@@ -27,10 +27,6 @@ REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoes
 class StorageError(LakehouseError):
     """A storage refused, or is not there; `retryable` unless it said no for good."""
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
-        self.retryable = retryable
-
 
 class Files(ABC):
     """The files below one storage's url, by their path relative to it."""

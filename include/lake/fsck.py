@@ -11,7 +11,6 @@ believes that it failed and deletes the files of a commit that stuck. The writer
 import io
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -24,7 +23,7 @@ import psycopg
 from include.connections import Postgres
 from include.errors import LakehouseError, first_line
 from include.lake import catalog, locks, savepoint
-from include.lake.attach import ALIAS, Lake, identifier, literal, roll_back, table_exists
+from include.lake.attach import ALIAS, Lake, identifier, literal, one_transaction, table_exists
 from include.lake.catalog import Catalog, File
 from include.lake.listing import Stored, footer_rows, open_storage, stored
 from include.lake.writers import maintaining
@@ -214,22 +213,20 @@ def repair(lake: Lake, report: Report) -> list[Repair]:
     """
     if not report.current:
         return []
-    with maintaining(lake), ExitStack() as stack:
+    with maintaining(lake):
         if savepoint.put_back(lake):
             report = check(lake, deep=report.deep)
-        damaged: dict[str, list[Damage]] = {}
-        for item in report.current:
-            damaged.setdefault(item.file.name, []).append(item)
-        connection = stack.enter_context(lake.open())
-        return [_repair(lake, connection, name, damaged[name]) for name in _meta_first(damaged)]
+        return _repair_tables(lake, report.current)
 
 
 def missing(lake: Lake, tables: Collection[str]) -> list[Damage]:
     """Files that the tables (`schema.table`) are read from now and that are not in storage; quick, for every writer."""
+    files = catalog.live_files(lake, tables)
+    if not files:
+        return []
     with open_storage(lake) as connection:
-        files = catalog.live_files(lake, tables)
-        there = stored(lake, connection, sorted({_folder(lake, file) for file in files})) if files else {}
-        gone = [file for file in files if file.path not in there]
+        there = stored(lake, connection, sorted({_folder(lake, file) for file in files}))
+    gone = [file for file in files if file.path not in there]
     if not gone:
         return []
     return list(_damage(catalog.read(lake), gone, {file.path: "is missing" for file in gone}, {}))
@@ -241,14 +238,10 @@ def settle(lake: Lake, tables: Collection[str]) -> None:
     As `repair` does, of which the build that follows makes up for all that went. No build does for bronze, which is
     left alone.
     """
-    damaged: dict[str, list[Damage]] = {}
-    for item in missing(lake, [name for name in tables if not name.startswith(f"{Layer.BRONZE}.")]):
-        damaged.setdefault(item.file.name, []).append(item)
-    if damaged:
-        with lake.open() as connection:
-            for name in _meta_first(damaged):
-                done = _repair(lake, connection, name, damaged[name])
-                log.warning("Files of %s were missing (%s); it %s.", name, damaged[name][0], done.done)
+    damage = missing(lake, [name for name in tables if not name.startswith(f"{Layer.BRONZE}.")])
+    for each in _repair_tables(lake, damage):
+        first = next(item for item in damage if item.file.name == each.table)
+        log.warning("Files of %s were missing (%s); it %s.", each.table, first, each.done)
 
 
 def take_back(lake: Lake, damage: Sequence[Damage]) -> int:
@@ -472,6 +465,18 @@ def _pins(marts: Postgres) -> dict[str, dict[int, int]]:
 # --- mending ----------------------------------------------------------------------------------------------------
 
 
+def _repair_tables(lake: Lake, damage: Iterable[Damage]) -> list[Repair]:
+    damaged: dict[str, list[Damage]] = {}
+    for item in damage:
+        damaged.setdefault(item.file.name, []).append(item)
+    if not damaged:
+        return []
+    # First what says how far the others have been read.
+    names = sorted(damaged, key=lambda name: (not name.startswith(f"{META_SCHEMA}."), name))
+    with lake.open() as connection:
+        return [_repair(lake, connection, name, damaged[name]) for name in names]
+
+
 def _repair(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, damage: list[Damage]) -> Repair:
     schema, table = name.split(".", 1)
     last_whole = damage[0].last_whole
@@ -506,15 +511,10 @@ def _put_back(lake: Lake, connection: duckdb.DuckDBPyConnection, file: File, sna
     target = f"{ALIAS}.{identifier(file.schema)}.{identifier(file.table)}"
     with catalog.metadata(lake) as opened:
         keys = opened.partition_keys(file.table_id)
-    connection.begin()
-    try:
+    with one_transaction(connection):
         connection.execute(f"create or replace table {target} as from {target} at (version => {snapshot})")
         if keys:
             connection.execute(f"alter table {target} set partitioned by ({', '.join(keys)})")
-        connection.commit()
-    except BaseException:
-        roll_back(connection)
-        raise
 
 
 def _before_widened(
@@ -578,11 +578,6 @@ def _new_snapshot(opened: catalog.Metadata, changes: str, message: str) -> int:
         message=message,
     )
     return snapshot
-
-
-def _meta_first(names: Iterable[str]) -> list[str]:
-    """First what says how far the others have been read."""
-    return sorted(names, key=lambda name: (not name.startswith(f"{META_SCHEMA}."), name))
 
 
 def _forget(connection: duckdb.DuckDBPyConnection, condition: str) -> None:

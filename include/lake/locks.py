@@ -74,7 +74,7 @@ def no_cleanup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]
     Raises:
         LockError: a cleanup has been running for longer than `seconds`.
     """
-    with _hold(catalog, FILES, "the lake's files against a cleanup", seconds, shared=True) as held:
+    with _hold(catalog, [FILES], "the lake's files against a cleanup", seconds, shared=True) as held:
         yield held
 
 
@@ -85,7 +85,7 @@ def cleanup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
     Raises:
         LockError: they have been running for longer than `seconds`; nothing may be deleted.
     """
-    with _hold(catalog, FILES, "the right to delete the lake's files", seconds) as held:
+    with _hold(catalog, [FILES], "the right to delete the lake's files", seconds) as held:
         yield held
 
 
@@ -96,7 +96,7 @@ def one_backup(catalog: Postgres, seconds: int = WAIT_SECONDS) -> Iterator[Held]
     Raises:
         LockError: another has been running for longer than `seconds`.
     """
-    with _hold(catalog, BACKUPS, "the right to change the backups", seconds) as held:
+    with _hold(catalog, [BACKUPS], "the right to change the backups", seconds) as held:
         yield held
 
 
@@ -107,23 +107,29 @@ def one_backfill(catalog: Postgres, domain: str) -> Iterator[Held]:
     Raises:
         LockError: somebody else does.
     """
-    use_passwords(catalog)
-    with psycopg.connect(catalog.conninfo(), autocommit=True) as connection:
-        if not take(connection, [BACKFILL, zlib.crc32(domain.encode()) - 2**31], 1):
-            raise LockError(
-                f"Another `lake backfill {domain}` is under way and starts the next run when one has ended; wait for "
-                "it, or stop it and give this command again. Nothing was started."
-            )
-        yield Held(connection, f"the backfill of {domain}")
+    refusal = (
+        f"Another `lake backfill {domain}` is under way and starts the next run when one has ended; wait for it, or "
+        "stop it and give this command again. Nothing was started."
+    )
+    with _hold(catalog, [BACKFILL, half_key(domain)], f"the backfill of {domain}", 1, refusal) as held:
+        yield held
+
+
+def half_key(name: str) -> int:
+    """The second of two numbers of 32 bits, for locks that differ by a name."""
+    return zlib.crc32(name.encode()) - 2**31
 
 
 @contextmanager
-def _hold(catalog: Postgres, key: int, what: str, seconds: int, *, shared: bool = False) -> Iterator[Held]:
+def _hold(
+    catalog: Postgres, keys: Sequence[int], what: str, seconds: int, refusal: str = "", *, shared: bool = False
+) -> Iterator[Held]:
     use_passwords(catalog)
     with psycopg.connect(catalog.conninfo(), autocommit=True) as connection:
-        if not take(connection, [key], seconds, shared=shared):
+        if not take(connection, keys, seconds, shared=shared):
             raise LockError(
-                f"Another process has held {what} for {seconds} s (a backup, a cleanup or a restore); wait for it to "
-                "end and run this again."
+                refusal
+                or f"Another process has held {what} for {seconds} s (a backup, a cleanup or a restore); wait for it "
+                "to end and run this again."
             )
         yield Held(connection, what)

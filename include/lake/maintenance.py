@@ -7,7 +7,7 @@ it is the same for the same row. What releases pin is compared with the ledger, 
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -136,13 +136,10 @@ def maintain(
         MaintenanceError: a step was due and did nothing, or rows differ afterwards; the steps before it are done.
         BusyError: somebody writes, or keeps files in place.
     """
-    reports = []
-    with maintaining(lake), ExitStack() as stack:
+    with maintaining(lake):
         savepoint.put_back(lake)
-        connection = stack.enter_context(lake.open())
-        for step in steps:
-            reports.append(_run(step, lake, connection, marts, dry_run, keep or Keep(), home, now, progress))
-    return reports
+        with lake.open() as connection:
+            return [_run(step, lake, connection, marts, dry_run, keep or Keep(), home, now, progress) for step in steps]
 
 
 def pinned(connection: duckdb.DuckDBPyConnection, marts: Postgres | None, keep: Keep, now: datetime) -> frozenset[int]:

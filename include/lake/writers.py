@@ -7,7 +7,6 @@ opens the lake by itself: whoever starts it calls `hold`. A killed process gives
 import os
 import threading
 import weakref
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,14 +106,13 @@ def maintaining(lake: "Lake", seconds: int = MAINTENANCE_SECONDS) -> Iterator[No
 def _lock(lake: "Lake", seconds: int, *, shared: bool = False) -> "psycopg.Connection":
     import psycopg
 
-    from include.lake.locks import take
+    from include.lake.locks import half_key, take
     from include.lake.passfile import use_passwords
 
     use_passwords(lake.catalog)
     connection = psycopg.connect(lake.catalog.conninfo(), autocommit=True)
     try:
-        number = zlib.crc32(lake.metadata_schema.encode()) - 2**31
-        if not take(connection, [_LOCK, number], seconds, shared=shared):
+        if not take(connection, [_LOCK, half_key(lake.metadata_schema)], seconds, shared=shared):
             who, other = ("A writer", "maintenance") if shared else ("Maintenance", "writers")
             raise BusyError(
                 f"{who} of the lake waited {seconds} s for {other} to end; nothing was changed. Try again later: "

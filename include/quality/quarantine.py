@@ -15,7 +15,7 @@ import duckdb
 
 from include.errors import GateError, first_line
 from include.interval import Interval, ranges
-from include.lake.attach import Lake, identifier, literal, roll_back, table_exists
+from include.lake.attach import Lake, identifier, literal, one_transaction, table_exists
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.quality.checks import RowRule, Scope, Suite
 from include.quality.suites import suite as suite_of
@@ -87,8 +87,7 @@ def judge(
 ) -> dict[str, SetAside]:
     """`set_aside` on a connection whose lake is attached for writing."""
     _ensure_tables(connection, suite)
-    connection.execute("begin")
-    try:
+    with one_transaction(connection):
         again = "false"
         if interval is not None:
             days = landed_days(connection, suite.row_rules, interval)
@@ -100,10 +99,6 @@ def judge(
         }
         message = f"rows set aside in {suite.domain} by {dag_run_id}"
         connection.execute("call dl.set_commit_message('gate_bronze', ?)", [message])
-        connection.execute("commit")
-    except BaseException:
-        roll_back(connection)
-        raise
     return judged
 
 
@@ -121,8 +116,7 @@ def keep_undated(
     if not kept and not _keeps_undated(connection, table):
         return
     _ensure(connection, QUARANTINE_SCHEMA, {table: _QUARANTINE_COLUMNS})
-    connection.execute("begin")
-    try:
+    with one_transaction(connection):
         connection.execute(
             f"delete from {aside} where interval_date is null and (site, record_id) in (select (site, record_id) "
             f"from bronze.{identifier(table)} where load_seq = ? and record_id is not null)",
@@ -137,10 +131,6 @@ def keep_undated(
                 "values (?, ?, ?, ?, ?, now())",
                 [site, record_id, load_seq, [STATES_A_DAY], payload],
             )
-        connection.execute("commit")
-    except BaseException:
-        roll_back(connection)
-        raise
 
 
 def _keeps_undated(connection: duckdb.DuckDBPyConnection, table: str) -> bool:

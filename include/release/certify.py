@@ -17,7 +17,7 @@ from include.dbt_project import Model
 from include.errors import ReleaseError
 from include.interval import Interval
 from include.lake import fsck
-from include.lake.attach import ALIAS, Lake, identifier, literal, roll_back
+from include.lake.attach import ALIAS, Lake, identifier, literal, one_transaction
 from include.layers import MARTS_SCHEMA, Layer
 from include.release import ledger
 from include.release.content_hash import ContentHash
@@ -173,8 +173,7 @@ def repoint(connection: duckdb.DuckDBPyConnection, entry: Entry) -> tuple[str, .
     if not behind:
         return ()
     mark = literal(ledger.lake_mark(entry))
-    connection.begin()
-    try:
+    with one_transaction(connection):
         connection.execute(f"create schema if not exists {ALIAS}.{MARTS_SCHEMA}")
         for name in behind:
             view = f"{ALIAS}.{MARTS_SCHEMA}.{identifier(name)}"
@@ -183,10 +182,6 @@ def repoint(connection: duckdb.DuckDBPyConnection, entry: Entry) -> tuple[str, .
             connection.execute(f"comment on view {view} is {mark}")
         message = literal(f"{entry.kind} {entry.release_id} of {entry.domain}")
         connection.execute(f"call {ALIAS}.set_commit_message('lakehouse', {message}, extra_info => {mark})")
-        connection.commit()
-    except BaseException:
-        roll_back(connection)
-        raise
     return tuple(behind)
 
 

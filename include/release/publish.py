@@ -231,9 +231,7 @@ def publish(
         explanation = _explanation(mart, error)
         if explanation is None:
             raise
-        explained = ReleaseError(explanation)
-        explained.retryable = LOCK_TIMEOUT in str(error)
-        raise explained from error
+        raise ReleaseError(explanation, retryable=LOCK_TIMEOUT in str(error)) from error
     if replaced or written or changes:
         arrived = published_content(transaction, mart)
     else:

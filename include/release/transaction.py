@@ -9,7 +9,7 @@ import psycopg
 
 from include.connections import Postgres
 from include.errors import ReleaseError, first_line, is_connection_lost
-from include.lake.attach import ALIAS, literal, roll_back
+from include.lake.attach import ALIAS, literal, one_transaction
 from include.lake.passfile import use_passwords
 
 ATTACHED = "pg"
@@ -66,8 +66,7 @@ def require_snapshot(connection: duckdb.DuckDBPyConnection, snapshot_id: int) ->
 def transaction(connection: duckdb.DuckDBPyConnection, marts: Postgres) -> Iterator[Transaction]:
     """A transaction on the marts database in a DuckDB that has the lake; commit at the end, roll back on any error."""
     attach_marts(connection, marts)
-    connection.begin()
-    try:
+    with one_transaction(connection):
         opened = Transaction(connection)
         # While DuckDB hashes a big mart this connection has nothing to do.
         opened.execute("set local idle_in_transaction_session_timeout = 0")
@@ -76,10 +75,6 @@ def transaction(connection: duckdb.DuckDBPyConnection, marts: Postgres) -> Itera
         # release may still be committing. Readers are not blocked.
         opened.execute("lock table ledger.releases in share row exclusive mode")
         yield opened
-        connection.commit()
-    except BaseException:
-        roll_back(connection)
-        raise
 
 
 @contextmanager
@@ -94,10 +89,9 @@ def lost_connections_told() -> Iterator[None]:
     except (duckdb.Error, psycopg.Error) as error:
         if not is_connection_lost(error):
             raise
-        lost = ReleaseError(
+        raise ReleaseError(
             f"The connection to PostgreSQL was lost while releasing ({first_line(error)}); whether it was made "
             "is not known. Readers have the release before or this one, whole. Release again: what was made is not "
-            "made twice, and views that lag are repointed."
-        )
-        lost.retryable = True
-        raise lost from error
+            "made twice, and views that lag are repointed.",
+            retryable=True,
+        ) from error

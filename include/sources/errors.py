@@ -26,6 +26,5 @@ class SitesError(SourceError):
     """
 
     def __init__(self, message: str, result: object, *, retryable: bool) -> None:
-        super().__init__(message)
+        super().__init__(message, retryable=retryable)
         self.result = result
-        self.retryable = retryable
