@@ -3,11 +3,10 @@
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -26,16 +25,6 @@ app.add_typer(lake_app)
 app.add_typer(backup_app)
 console = Console(width=None if sys.stdout.isatty() else 120)
 
-SYMBOLS = {
-    "success": ("✔", "green"),
-    "failed": ("✘", "red"),
-    "upstream_failed": ("✘", "red"),
-    "running": ("▶", "cyan"),
-    "up_for_retry": ("↻", "yellow"),
-    "up_for_reschedule": ("…", "yellow"),
-    "deferred": ("…", "cyan"),
-    "skipped": ("–", "dim"),
-}
 LEVELS = {"ok": ("✔", "green"), "late": ("!", "yellow"), "unknown": ("?", "yellow"), "failed": ("✘", "red")}
 
 
@@ -59,9 +48,9 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything runs.")] = False,
 ) -> None:
     """Start PostgreSQL, Airflow and, unless a sites file is given, the demo sites."""
-    from include.local import stack
+    from include.local import stack, watch
 
-    _start(stack)
+    watch.start()
     if detach:
         console.print("`make down` stops it.")
         return
@@ -92,8 +81,10 @@ def run(
     full_refresh: Annotated[bool, typer.Option(help="Rebuild silver and gold from all of bronze.")] = False,
 ) -> None:
     """Run a domain's pipeline for a range of days through Airflow; exit status 0 if it was certified."""
+    from include.local import watch
+
     interval = Interval.of_days(first.date(), to.date())
-    raise typer.Exit(0 if run_interval(domain, interval, full_refresh=full_refresh) else 1)
+    raise typer.Exit(0 if watch.run_interval(domain, interval, full_refresh=full_refresh) else 1)
 
 
 @app.command()
@@ -111,7 +102,7 @@ def backfill(
     """Run the days that no release covers, run by run; stopped, the same command goes on with the rest."""
     from include import runtime
     from include.lake.locks import one_backfill
-    from include.local import stack
+    from include.local import stack, watch
     from include.release import ledger
     from include.release.coverage import chunks, covered_days
 
@@ -136,7 +127,7 @@ def backfill(
         for number, part in enumerate(planned, 1):
             lock.check()
             console.print(f"\nRun {number} of {len(planned)}, {done} of {left} days done")
-            if not run_interval(domain, part, full_refresh=full_refresh):
+            if not watch.run_interval(domain, part, full_refresh=full_refresh):
                 rest = "" if not again else f" with --from {part.start.date()}"
                 console.print(
                     f"{number - 1} of {len(planned)} runs were certified; mend it, then give the command again{rest}."
@@ -169,11 +160,11 @@ def demo(
     """Set up, start, run the demo's days through Airflow and show the certified marts."""
     from include import runtime
     from include.local import demo as the_demo
-    from include.local import stack
+    from include.local import watch
     from include.release import ledger
     from include.release.coverage import chunks, covered_days
 
-    _start(stack)
+    watch.start()
     today = datetime.now(UTC).date()
     wanted = Interval.of_days(today - timedelta(weeks=weeks), today)
     covered = covered_days(ledger.entries(runtime.marts(), the_demo.DOMAIN))
@@ -181,7 +172,7 @@ def demo(
     if not missing:
         console.print(f"The days {wanted} are certified already.")
     for part in missing:
-        if not run_interval(the_demo.DOMAIN, part):
+        if not watch.run_interval(the_demo.DOMAIN, part):
             raise typer.Exit(1)
     the_demo.show(console, wanted)
 
@@ -212,69 +203,6 @@ def show_settings() -> None:
     for name, field in type(values).model_fields.items():
         table.add_row(f"LAKE_{name.upper()}", str(getattr(values, name)), field.description or "")
     console.print(table)
-
-
-def run_interval(domain: str, interval: Interval, *, full_refresh: bool = False) -> bool:
-    """Run a domain's pipeline; see `run_dag`."""
-    days = {"interval_start": str(interval.start.date()), "interval_end": str(interval.end.date())}
-    console.print(f"[bold]{domain}[/] {interval} ({len(interval.days())} days)")
-    return run_dag(f"{domain}_daily", {**days, "full_refresh": full_refresh}, interval)
-
-
-def run_dag(dag_id: str, conf: dict[str, Any], interval: Interval | None = None) -> bool:
-    """Run through Airflow with progress, starting the stack if none answers; True if the run succeeded.
-
-    Args:
-        interval: watch the run of these days that is under way already, if there is one.
-    """
-    from include.local import airflow_api, stack
-
-    if not airflow_api.reachable(environment.connection("airflow_api")):
-        _start(stack)
-    with airflow_api.Airflow(environment.connection("airflow_api")) as airflow:
-        airflow.wait_for_dag(dag_id)
-        run_id = airflow.unfinished_run(dag_id, interval) if interval else None
-        if run_id:
-            console.print(f"Run {run_id} of these days is under way; watching it.")
-        else:
-            run_id = airflow.trigger(dag_id, conf)
-        console.print(f"[bold]{dag_id}[/], run {run_id}")
-        state, tasks = "queued", []
-        try:
-            with Live(console=console, refresh_per_second=4, transient=True) as live:
-                for state, tasks in airflow.watch(dag_id, run_id):
-                    live.update(_progress(state, tasks))
-        except KeyboardInterrupt:
-            again = " Give the same command again to watch it and go on." if interval else ""
-            console.print(f"Stopped watching. The run goes on: {airflow.url}/dags/{dag_id}/runs/{run_id}.{again}")
-            raise typer.Exit(130) from None
-        console.print(_progress(state, tasks))
-        for task in tasks:
-            if task.state == "failed":
-                reason = airflow.failure(dag_id, run_id, task.task_id)
-                console.print(Text.assemble((f"{task.task_id}: ", "bold red"), reason))
-        if state != "success":
-            console.print(f"The run {state}: {airflow.url}/dags/{dag_id}/runs/{run_id}")
-    return state == "success"
-
-
-def _progress(state: str, tasks) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 1))
-    for task in tasks:
-        symbol, colour = SYMBOLS.get(task.state or "", ("·", "dim"))
-        seconds = f"{task.seconds:.1f} s" if task.seconds else ""
-        table.add_row(Text(symbol, style=colour), task.task_id, task.state or "", seconds)
-    done = sum(task.state == "success" for task in tasks)
-    table.add_row("", Text(f"{done} of {len(tasks)} tasks", style="bold"), state, "")
-    return table
-
-
-def _start(stack) -> None:
-    with console.status("Starting") as status:
-        login = stack.up(lambda step: status.update(f"Starting: {step}"))
-    console.print(
-        f"Airflow runs at [link]{login.url}[/], user [bold]{login.user}[/], password [bold]{login.password}[/]"
-    )
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The only reader of the environment. `lake settings` prints this table; `.env.example` is tested against it."""
 
 import os
+import re
 import shlex
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from include.connections import Connection
 from include.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
+# A line of an environment file, as people and as `make setup` write it.
+_ASSIGNMENT = re.compile(r"\s*(?:\[ \"\$\{\w+\+set\}\" \] \|\| )?(?:export\s+)?(\w+)\s*=(.*?)\s*$")
 
 
 class Settings(BaseSettings):
@@ -96,7 +99,7 @@ def load_local_environment(home: Path | None = None) -> None:
         if not file.is_file():
             continue
         for line in file.read_text().splitlines():
-            name, separator, value = line.strip().removeprefix("export ").partition("=")
-            if separator and not name.startswith("#"):
+            if assigned := _ASSIGNMENT.match(line):
+                name, value = assigned.groups()
                 text = "".join(shlex.split(value)) if value[:1] in ("'", '"') else value
-                os.environ.setdefault(name.strip(), text)
+                os.environ.setdefault(name, text)

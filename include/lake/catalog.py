@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from include.errors import SetupError
 from include.lake.attach import Lake, identifier
 from include.lake.passfile import use_passwords
+from include.roles import require_role
 
 READER = "lake_reader"
 
@@ -160,11 +160,7 @@ def let_read(lake: Lake) -> None:
     use_passwords(lake.catalog)
     reader = sql.Identifier(READER)
     with psycopg.connect(lake.catalog.conninfo()) as connection:
-        if connection.execute("select true from pg_roles where rolname = %s", [READER]).fetchone() is None:
-            raise SetupError(
-                f"The catalog's server has no role {READER}; let its administrator run `create role {READER} login` "
-                f"and grant it connect on database {lake.catalog.database}."
-            )
+        require_role(connection, READER)
         connection.execute(sql.SQL("alter default privileges grant usage on schemas to {}").format(reader))
         connection.execute(sql.SQL("alter default privileges grant select on tables to {}").format(reader))
         owned = "select nspname from pg_namespace where pg_get_userbyid(nspowner) = current_user"

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,12 +253,17 @@ def _write_environment(settings: Settings, server) -> None:
     }
     passwords = home / "airflow" / "passwords.json"
     _write_private(passwords, json.dumps({"admin": keys["admin"], "auditor": keys["auditor"]}))
-    lines = ["# Written by `make setup`; what you export yourself wins. Holds secrets."]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     config = home / "airflow" / "config"
     config.mkdir(exist_ok=True)
     shutil.copyfile(ROOT / "deploy" / "airflow_local_settings.py", config / "airflow_local_settings.py")
-    _write_private(home / "env", "\n".join(lines) + "\n")
+    write_environment(home / "env", variables)
+
+
+def write_environment(file: Path, variables: Mapping[str, str]) -> None:
+    """A file that a shell may source: what is exported already stays."""
+    lines = ["# Written by `make setup`; what you export yourself wins. Holds secrets."]
+    lines += [f'[ "${{{name}+set}}" ] || export {name}={shlex.quote(value)}' for name, value in variables.items()]
+    _write_private(file, "\n".join(lines) + "\n")
 
 
 def _generated(path: Path) -> dict[str, str]:

@@ -82,7 +82,7 @@ def replay(
     console.print(_changes(found.tables))
     if dry_run:
         return
-    from include.cli import run_dag
+    from include.local.watch import run_dag
 
     chosen = {"interval_start": first_day and str(first_day), "interval_end": end and str(end), "tables": table}
     if not run_dag(f"{domain}_replay", {**chosen, "dry_run": False}):

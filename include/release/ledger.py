@@ -20,11 +20,12 @@ import psycopg
 from psycopg import sql
 
 from include.connections import Postgres
-from include.errors import ReleaseError, SetupError
+from include.errors import ReleaseError
 from include.lake.attach import ALIAS, Lake
 from include.lake.locks import take
 from include.layers import MARTS_SCHEMA
 from include.release.transaction import Transaction
+from include.roles import require_role
 
 READER = "marts_reader"
 RELEASE, ROLLBACK = "release", "rollback"
@@ -142,11 +143,7 @@ def ensure(marts: Postgres) -> None:
     """
     with _connect(marts) as connection, connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", [ADVISORY_LOCK + 1])
-        if connection.execute("select true from pg_roles where rolname = %s", [READER]).fetchone() is None:
-            raise SetupError(
-                f"The marts server has no role {READER}; let its administrator run `create role {READER} login` and "
-                f"grant it connect on database {marts.database}."
-            )
+        require_role(connection, READER)
         for schema in ("ledger", MARTS_SCHEMA):
             # Asked first: an administrator may have made them for a role that may make none.
             if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):

@@ -1,10 +1,12 @@
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from include import settings as environment
 from include.errors import SetupError
+from include.local import stack
 from include.settings import ROOT, Settings
 
 
@@ -33,6 +35,26 @@ def test_stack_environment_is_taken_but_what_is_exported_wins(tmp_path: Path, mo
     assert os.environ["TEST_LAKE_A"] == awkward
     assert os.environ["TEST_LAKE_B"] == "mine"
     assert os.environ["TEST_LAKE_C"] == '{"a": 1}'
+
+
+def test_sourcing_the_stack_environment_leaves_what_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setattr("include.settings.os.environ", dict(os.environ))
+    awkward = """it's a "secret" $HOME = 1"""
+    stack.write_environment(tmp_path / "env", {"TEST_LAKE_A": awkward, "TEST_LAKE_B": "stack"})
+    shown = subprocess.run(
+        ["sh", "-euc", f'. {tmp_path}/env; printf \'%s|%s\' "$TEST_LAKE_A" "$TEST_LAKE_B"'],
+        env={"TEST_LAKE_B": "mine"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown == f"{awkward}|mine"
+    environment.load_local_environment(tmp_path)
+    assert (environment.os.environ["TEST_LAKE_A"], environment.os.environ["TEST_LAKE_B"]) == (awkward, "stack")
 
 
 def test_relative_paths_mean_the_same_wherever_the_process_runs(
