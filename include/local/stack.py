@@ -31,6 +31,9 @@ Report = Callable[[str], None]
 MINIMUM_FREE_BYTES = 2 * 1024**3
 AIRFLOW_PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_SECONDS = 120
+# After this, a part that runs and that Airflow does not hear of hangs: a scheduler whose loop has ended waits for its
+# idle workers for ever, as after a full disk.
+HANG_SECONDS = 15
 STOP_SECONDS = 20
 
 
@@ -323,20 +326,25 @@ def _start_airflow(settings: Settings, report: Report) -> None:
     if "api-server" in missing:
         _require_port(settings.port, "LAKE_PORT")
     for name in missing:
-        logs = [] if name not in ("scheduler", "triggerer") else ["--skip-serve-logs"]  # read from the folder instead
-        _start(settings, name, [_bin("airflow"), name, *logs])
+        _start_process(settings, name)
     report("Airflow")
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+    started, begun = set(missing), time.monotonic()
+    while unwell := unhealthy(settings):
         for name in AIRFLOW_PROCESSES:
             if _process(settings, name) is None:
                 raise SetupError(f"Airflow's {name} stopped while starting:\n{_tail(_log(settings, name).read_text())}")
-        if _healthy(settings):
-            break
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > START_SECONDS:
             raise SetupError(
-                f"Airflow did not become healthy within {START_SECONDS} s; see {settings.home / 'logs'} for its logs."
+                f"Airflow did not become healthy within {START_SECONDS} s ({', '.join(sorted(unwell))}); "
+                f"see {settings.home / 'logs'} for its logs."
             )
+        if waited > HANG_SECONDS:
+            for name in unwell - started:
+                report(f"{name} anew, which hangs")
+                _kill(_members(settings, name))
+                _start_process(settings, name)
+                started.add(name)
         time.sleep(0.25)
     from include.orchestration.pools import POOLS
 
@@ -344,14 +352,22 @@ def _start_airflow(settings: Settings, report: Report) -> None:
         airflow.set_pools(POOLS)
 
 
-def _healthy(settings: Settings) -> bool:
+def _start_process(settings: Settings, name: str) -> None:
+    logs = [] if name not in ("scheduler", "triggerer") else ["--skip-serve-logs"]  # read from the folder instead
+    _start(settings, name, [_bin("airflow"), name, *logs])
+
+
+def unhealthy(settings: Settings) -> set[str]:
+    """Processes of Airflow that it has not heard of lately; the api-server if it says nothing or has no database."""
     try:
         answer = httpx.get(f"http://127.0.0.1:{settings.port}/api/v2/monitor/health", timeout=5)
         health = answer.json()
     except (httpx.HTTPError, ValueError):
-        return False
-    wanted = ("metadatabase", "scheduler", "dag_processor")
-    return answer.is_success and all((health.get(part) or {}).get("status") == "healthy" for part in wanted)
+        return {"api-server"}
+    parts = {"api-server": "metadatabase", "scheduler": "scheduler", "dag-processor": "dag_processor"}
+    parts["triggerer"] = "triggerer"
+    bad = {name for name, part in parts.items() if (health.get(part) or {}).get("status") != "healthy"}
+    return bad if answer.is_success else bad | {"api-server"}
 
 
 def _start_demo_sites(settings: Settings) -> None:

@@ -25,13 +25,15 @@ def collect() -> Status:
     seen = collect_pages(Sources(settings.quality_dir, project_domains, runtime.marts_reader, runtime.lake_reader), now)
     states = [_airflow(), _backup(now)]
     if (settings.home / "run").is_dir():
-        left = stack.left_behind()
+        left, silent = stack.left_behind(), stack.unhealthy(settings)
         processes = stack.running().items()
-        states = [*(_process(name, alive, left.get(name, 0)) for name, alive in processes), *states]
+        states = [*(_process(name, alive, left.get(name, 0), name in silent) for name, alive in processes), *states]
     return replace(seen, groups=(Group("Here", tuple(states)), *seen.groups))
 
 
-def _process(name: str, alive: bool, left: int) -> State:
+def _process(name: str, alive: bool, left: int, silent: bool) -> State:
+    if alive and silent:
+        return State(name, Level.FAILED, "Runs, but gives no sign of life; `lake up` starts it anew.")
     if alive:
         return State(name, Level.OK, "Runs.")
     if left:

@@ -161,6 +161,13 @@ def kill_scheduler(stack: Stack) -> int:
     return pid
 
 
+def stop_scheduler(stack: Stack) -> int:
+    """SIGSTOP: it lives and does nothing. Returns its number."""
+    pid = _leader(stack.home / "run" / "scheduler.json")
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
 def leaders(stack: Stack) -> list[int]:
     """The processes that `lake up` started; what they start is in their session."""
     return [_leader(path) for path in (stack.home / "run").glob("*.json")]

@@ -34,6 +34,7 @@ from tests.faults.scheduler import (
     in_session,
     kill_scheduler,
     metadata,
+    stop_scheduler,
     wait_for,
     wait_until,
     what_airflow_says,
@@ -239,6 +240,29 @@ def test_killed_scheduler_is_said_by_status_and_mended_by_up(ordeals: list[Ordea
         assert re.search(r"Does not run, and left \d+ processes", each.status)
         besides = "of the processes that it left, 0 were there after `lake up`"
         outcome.record(each.difference, each.seen, message=each.status, mended_by="`lake up`", besides=besides)
+
+
+@pytest.mark.fault("The scheduler hangs", "its process is there and gives no sign of life")
+def test_scheduler_that_hangs_is_said_by_status_and_mended_by_up(
+    place: Place, ordeals: list[Ordeal], outcome: Outcome
+) -> None:
+    stack = place.stack
+    with metadata(stack) as connection, Readers(place.flow) as readers:
+        leader = stop_scheduler(stack)
+        late = "select from job where job_type = 'SchedulerJob' having max(latest_heartbeat) < now() - interval '40 s'"
+        wait_until(connection, late)
+        status = stack.lake("status")
+        again = stack.lake("up", "--detach")
+    assert status.returncode == 1
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert in_session(leader) == []
+    said = next(line for line in status.stdout.splitlines() if "scheduler" in line)
+    assert "gives no sign of life" in said
+    today = datetime.now(UTC).date()
+    with place.airflow() as airflow:
+        _, states = run(airflow, DAG, interval_start=str(today - DAY), interval_end=str(today))
+    assert set(states.values()) == {"success"}
+    outcome.record(compare(place.flow, place.clean), readers.seen, message=said, mended_by="`lake up`")
 
 
 @pytest.mark.fault("Two runs of a domain start at once", "and tasks of the one whose turn it is are killed")
