@@ -13,6 +13,7 @@ from include.errors import LakehouseError, SetupError
 from include.interval import Interval
 
 FINISHED = {"success", "failed"}
+SILENT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,24 @@ class Airflow:
         return [Task(each["task_id"], each["state"], each["duration"]) for each in found]
 
     def watch(self, dag_id: str, run_id: str, every: float = 1.0) -> Iterator[tuple[str, list[Task]]]:
-        """The run's state and tasks again and again, until it is finished."""
+        """The run's state and tasks again and again, until it is finished.
+
+        Raises:
+            LakehouseError: the scheduler gives no sign of life, so that the run would be watched for ever.
+        """
+        heard = time.monotonic()
         while True:
             state = self.run_state(dag_id, run_id)
             yield state, self.tasks(dag_id, run_id)
             if state in FINISHED:
                 return
+            if self._get("/api/v2/monitor/health")["scheduler"]["status"] == "healthy":
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENT_SECONDS:
+                raise LakehouseError(
+                    f"Airflow's scheduler gives no sign of life; run {run_id} goes on when it does (on a laptop "
+                    "`lake up` starts it anew). Give the command again to watch."
+                )
             time.sleep(every)
 
     def failure(self, dag_id: str, run_id: str, task_id: str) -> str:

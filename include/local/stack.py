@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -133,6 +134,13 @@ def running() -> dict[str, bool]:
     if settings.nightscout_sites is None:
         states["demo-sites"] = _process(settings, "demo-sites") is not None
     return states
+
+
+def needs_start() -> bool:
+    """Whether a part of a stack that was started here has ended or hangs."""
+    settings = environment.settings()
+    here = _pidfile(settings, "scheduler").is_file()
+    return here and (not all(running().values()) or bool(unhealthy(settings)))
 
 
 def left_behind() -> dict[str, int]:
@@ -330,21 +338,20 @@ def _start_airflow(settings: Settings, report: Report) -> None:
     report("Airflow")
     started, begun = set(missing), time.monotonic()
     while unwell := unhealthy(settings):
-        for name in AIRFLOW_PROCESSES:
-            if _process(settings, name) is None:
-                raise SetupError(f"Airflow's {name} stopped while starting:\n{_tail(_log(settings, name).read_text())}")
+        ended = {name for name in AIRFLOW_PROCESSES if _process(settings, name) is None}
+        for name in ended & started:
+            raise SetupError(f"Airflow's {name} stopped while starting:\n{_tail(_log(settings, name).read_text())}")
         waited = time.monotonic() - begun
         if waited > START_SECONDS:
             raise SetupError(
                 f"Airflow did not become healthy within {START_SECONDS} s ({', '.join(sorted(unwell))}); "
                 f"see {settings.home / 'logs'} for its logs."
             )
-        if waited > HANG_SECONDS:
-            for name in unwell - started:
-                report(f"{name} anew, which hangs")
-                _kill(_members(settings, name))
-                _start_process(settings, name)
-                started.add(name)
+        for name in (ended | (unwell if waited > HANG_SECONDS else set())) - started:
+            report(f"{name} anew")
+            _kill(_members(settings, name))
+            _start_process(settings, name)
+            started.add(name)
         time.sleep(0.25)
     from include.orchestration.pools import POOLS
 
@@ -358,16 +365,34 @@ def _start_process(settings: Settings, name: str) -> None:
 
 
 def unhealthy(settings: Settings) -> set[str]:
-    """Processes of Airflow that it has not heard of lately; the api-server if it says nothing or has no database."""
+    """Processes of Airflow that it has not heard of lately; the api-server if it says nothing or has no database.
+
+    What was heard before PostgreSQL started is no sign of life: a process may be about to end without its database.
+    """
     try:
         answer = httpx.get(f"http://127.0.0.1:{settings.port}/api/v2/monitor/health", timeout=5)
         health = answer.json()
     except (httpx.HTTPError, ValueError):
         return {"api-server"}
-    parts = {"api-server": "metadatabase", "scheduler": "scheduler", "dag-processor": "dag_processor"}
-    parts["triggerer"] = "triggerer"
-    bad = {name for name, part in parts.items() if (health.get(part) or {}).get("status") != "healthy"}
-    return bad if answer.is_success else bad | {"api-server"}
+    if not answer.is_success or (health.get("metadatabase") or {}).get("status") != "healthy":
+        return {"api-server"}
+    since = _postgres_started(settings)
+    silent = set()
+    for name in AIRFLOW_PROCESSES[1:]:
+        part = name.replace("-", "_")
+        state = health.get(part) or {}
+        heard = state.get(f"latest_{part}_heartbeat")
+        if state.get("status") != "healthy" or not heard or datetime.fromisoformat(heard) < since:
+            silent.add(name)
+    return silent
+
+
+def _postgres_started(settings: Settings) -> datetime:
+    try:
+        started = int((settings.home / "pg" / "postmaster.pid").read_text().splitlines()[2])
+    except (OSError, ValueError, IndexError):
+        started = 0
+    return datetime.fromtimestamp(started, UTC)
 
 
 def _start_demo_sites(settings: Settings) -> None:

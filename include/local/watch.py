@@ -40,7 +40,7 @@ def run_dag(dag_id: str, conf: dict[str, Any], interval: Interval | None = None)
     Args:
         interval: watch the run of these days that is under way already, if there is one.
     """
-    if not airflow_api.reachable(environment.connection("airflow_api")):
+    if not airflow_api.reachable(environment.connection("airflow_api")) or stack.needs_start():
         start()
     with airflow_api.Airflow(environment.connection("airflow_api")) as airflow:
         airflow.wait_for_dag(dag_id)

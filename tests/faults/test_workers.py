@@ -107,7 +107,7 @@ def test_killed_load_leaves_bronze_as_it_was_or_whole(place: Place, outcome: Out
     before = news.reading["sgv"]
     with Readers(flow) as readers:
         for _, glucose in rounds(lambda number: 100 + number, news):
-            ends.append(killed(flow, ingest, point or Delay(random.uniform(0, 2))))
+            ends.append(killed(flow, ingest, point or Delay(random.uniform(0, 0.6))))
             assert flow.query(BRONZE.format(news.record_id)) in ([(before,)], [(glucose,)])
             run(flow, ingest).value()
             assert flow.query(BRONZE.format(news.record_id)) == [(glucose,)]
@@ -133,7 +133,7 @@ def test_killed_gate_sets_each_broken_row_aside_once(place: Place, outcome: Outc
     with Readers(flow) as readers:
         for number, glucose in rounds(lambda number: 9000 if number % 2 == 0 else 100, news):
             run(flow, ingest).value()
-            ends.append(killed(flow, gate, point or Delay(random.uniform(0, 2))))
+            ends.append(killed(flow, gate, point or Delay(random.uniform(0, 0.6))))
             run(flow, gate).value()
             assert flow.query(SET_ASIDE.format(news.record_id)) == [(int(glucose == 9000),)], number
         run(flow, rest).value()
