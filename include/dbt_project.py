@@ -1,8 +1,10 @@
 """What the code needs to know of the dbt project, read from its manifest so that nothing is listed twice."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from include.settings import ROOT
 PROJECT_DIR = ROOT / "dbt"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
 PARSED = PROJECT_DIR / "target" / "partial_parse.msgpack"
+FINGERPRINT = PROJECT_DIR / "target" / "fingerprint"
+FOLDERS = ("models", "macros", "tests", "seeds", "snapshots")
 
 
 @dataclass(frozen=True)
@@ -128,16 +132,39 @@ def _table(node: dict[str, Any]) -> str:
     return node["identifier"] if node["resource_type"] == "source" else node["alias"] or node["name"]
 
 
+def fingerprint(project: Path = PROJECT_DIR) -> str:
+    """A hash of the project's files and of dbt's version: what a manifest was made from.
+
+    Raises:
+        SetupError: the project has no files.
+    """
+    files = [*project.glob("*.yml"), *(file for folder in FOLDERS for file in (project / folder).rglob("*"))]
+    found = hashlib.sha256(version("dbt-core").encode())
+    names = sorted((file.relative_to(project).as_posix(), file) for file in files if file.is_file())
+    if not names:
+        raise SetupError(f"The dbt project in {project} has no files; expected models.")
+    for name, file in names:
+        found.update(f"\n{name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return found.hexdigest()
+
+
+def is_parsed() -> bool:
+    """Whether there is a manifest, made from the project's files as they are now."""
+    return MANIFEST.exists() and FINGERPRINT.exists() and FINGERPRINT.read_text() == fingerprint()
+
+
 def parsed(path: Path = PARSED) -> Any:
     """dbt's own manifest object, for `dbtRunner(manifest=...)`: dbt then parses nothing.
 
     Raises:
-        SetupError: the project was not parsed yet.
+        SetupError: the project was not parsed since its files changed; dbt would run what they were before.
     """
     from dbt.contracts.graph.manifest import Manifest
 
     if not path.exists():
         raise SetupError(f"The dbt project is not parsed: there is no {path}; run `make manifest`.")
+    if path == PARSED and not is_parsed():
+        raise SetupError("The dbt project was changed since it was parsed; run `make manifest`, then clear this task.")
     manifest = Manifest.from_msgpack(path.read_bytes())
     manifest.build_flat_graph()  # what a parse does last, and macros read
     return manifest

@@ -58,6 +58,16 @@ class Airflow:
                 raise LakehouseError(f"Airflow knows no DAG {dag_id} after {seconds:.0f} s; see `airflow dags list`.")
             time.sleep(0.5)
 
+    def parse_anew(self, dag_id: str, seconds: float = 90) -> None:
+        """Until Airflow has parsed the DAG's file once more, since what it is drawn from has changed."""
+        before = self._get(f"/api/v2/dags/{dag_id}")
+        self._json("PUT", f"/api/v2/parseDagFile/{before['file_token']}")
+        deadline = time.monotonic() + seconds
+        while self._get(f"/api/v2/dags/{dag_id}")["last_parsed_time"] == before["last_parsed_time"]:
+            if time.monotonic() > deadline:
+                raise LakehouseError(f"Airflow has not parsed DAG {dag_id} for {seconds:.0f} s; see `lake status`.")
+            time.sleep(0.5)
+
     def set_pools(self, pools: dict[str, tuple[int, str]]) -> None:
         """Make each pool exist with its slots; what an operator changed since is kept."""
         known = {pool["name"] for pool in self._get("/api/v2/pools", limit=1000)["pools"]}
@@ -151,7 +161,7 @@ class Airflow:
             raise LakehouseError(
                 f"Airflow answered {answer.status_code} to {answer.request.url.path}: {answer.text[:300]}"
             )
-        return answer.json()
+        return answer.json() if answer.content else {}
 
 
 def reachable(connection: Connection) -> bool:

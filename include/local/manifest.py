@@ -8,11 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from include.dbt_project import MANIFEST, PARSED, PROJECT_DIR
+from include.dbt_project import FINGERPRINT, MANIFEST, PARSED, PROJECT_DIR, fingerprint
 from include.lake.dbt_environment import parse_environment
 
 # The manifest last: whoever finds it new finds the others new as well.
-FILES = (PARSED.name, "static_index.html", MANIFEST.name)
+FILES = (PARSED.name, FINGERPRINT.name, "static_index.html", MANIFEST.name)
 
 
 def main() -> int:
@@ -25,6 +25,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=target, prefix=".new-") as scratch:
         places = ["--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
         places += ["--target-path", scratch, "--log-path", scratch, "--quiet"]
+        (Path(scratch) / FINGERPRINT.name).write_text(fingerprint())
         parsed = dbtRunner().invoke(["parse", *places])
         if not parsed.success:
             return 1

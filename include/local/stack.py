@@ -156,22 +156,19 @@ def login() -> Login:
 
 
 def build_manifest(*, force: bool = False) -> bool:
-    """Parse the dbt project into its manifest and static documentation, if a file of it is newer; True if it did.
+    """Parse the dbt project into its manifest and static documentation, if it has changed; True if it did.
 
     Needs no lake and no database.
 
     Raises:
         SetupError: the project does not parse; the message holds the end of what dbt printed.
     """
-    from include.dbt_project import MANIFEST, PROJECT_DIR
+    from include.dbt_project import MANIFEST, is_parsed
 
-    written = [path.stat().st_mtime for path in _dbt_files(PROJECT_DIR)]
-    if not written:
-        raise SetupError(f"The dbt project in {PROJECT_DIR} has no files; expected models.")
     MANIFEST.parent.mkdir(exist_ok=True)
     with (MANIFEST.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not force and MANIFEST.exists() and MANIFEST.stat().st_mtime >= max(written):
+        if not force and is_parsed():
             return False
         command = [sys.executable, "-m", "include.local.manifest"]
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -543,12 +540,6 @@ def _write_private(path: Path, text: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(text)
-
-
-def _dbt_files(project: Path) -> Iterator[Path]:
-    yield from project.glob("*.yml")
-    for folder in ("models", "macros", "tests", "seeds", "snapshots"):
-        yield from (path for path in (project / folder).rglob("*") if path.is_file())
 
 
 def _tail(text: str, lines: int = 15) -> str:

@@ -42,8 +42,12 @@ def run_dag(dag_id: str, conf: dict[str, Any], interval: Interval | None = None)
     """
     if not airflow_api.reachable(environment.connection("airflow_api")) or stack.needs_start():
         start()
+    with console.status("Parsing the dbt project"):
+        changed = stack.build_manifest()
     with airflow_api.Airflow(environment.connection("airflow_api")) as airflow:
         airflow.wait_for_dag(dag_id)
+        if changed:
+            airflow.parse_anew(dag_id)
         run_id = airflow.unfinished_run(dag_id, interval) if interval else None
         if run_id:
             console.print(f"Run {run_id} of these days is under way; watching it.")
