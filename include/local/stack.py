@@ -76,6 +76,9 @@ def up(report: Report = lambda _: None) -> Login:
         if settings.nightscout_sites is None:
             report("demo sites")
             _start_demo_sites(settings)
+        if settings.saas_databases is None:
+            report("demo database")
+            _make_demo_database(settings)
         _start_airflow(settings, report)
     return login()
 
@@ -218,6 +221,8 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW_CONN_LAKE_BACKUP": json.dumps({"conn_type": "file", "extra": {"path": str(home / "backup")}}),
         "AIRFLOW_CONN_MARTS": uri("marts_publisher"),
         "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),
+        "AIRFLOW_CONN_SAAS_DEMO_OWNER": uri("saas_owner"),
+        "AIRFLOW_CONN_SAAS_DEMO_APP": uri("saas_reader"),
         "AIRFLOW_CONN_AIRFLOW_API": f"http://admin:{quote(keys['admin'])}@127.0.0.1:{settings.port}",
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -364,6 +369,19 @@ def _start_demo_sites(settings: Settings) -> None:
             raise SetupError(f"The demo sites did not start:\n{log}")
         time.sleep(0.1)
     environment.load_local_environment(settings.home)
+
+
+def _make_demo_database(settings: Settings) -> None:
+    """The demo's operational database as of this midnight; made at the first start, carried on at others."""
+    from datetime import UTC, datetime
+
+    from include.connections import Postgres
+    from include.local import saas
+
+    owner = Postgres.of(environment.connection("saas_demo_owner"))
+    state = saas.State.of(settings.saas_demo_scale, 1, datetime.now(UTC).date())
+    saas.build(owner, settings.extensions, state, keep=True)
+    settings.databases_file.write_text(f"databases:\n  - database: {owner.database}\n")
 
 
 # --- processes --------------------------------------------------------------------------------------------------
