@@ -118,7 +118,8 @@ def test_twice_the_scale_is_about_twice_the_users(made: Postgres, server: LocalP
 
 
 def test_the_pipelines_role_may_only_read(made: Postgres, server: LocalPostgres) -> None:
-    with psycopg.connect(server.as_role("postgres", made.database).conninfo(), autocommit=True) as connection:
+    superuser = server.as_role("postgres", made.database)
+    with psycopg.connect(superuser.conninfo(), password=superuser.password, autocommit=True) as connection:
         connection.execute(f"grant connect on database {made.database} to saas_reader")  # type: ignore[arg-type]
     reader = server.as_role("saas_reader", made.database)
     use_passwords(reader)
