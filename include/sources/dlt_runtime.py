@@ -140,17 +140,23 @@ def working_folder(root: Path, pipeline: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def source(table: str, rows: Callable[[], Iterable[Any]], replaces: Mapping[str, Any]) -> Any:
+def source(
+    table: str, rows: Callable[[], Iterable[Any]], replaces: Mapping[str, Any], local_times: Iterable[str] = ()
+) -> Any:
     """A dlt source with one resource, a bronze table.
 
     Args:
         rows: Arrow tables or record batches with every column but `_dlt_load_id`; called anew for each attempt.
         replaces: BY_WINDOW or BY_KEY.
+        local_times: columns that are timestamps without a time zone, which dlt would take for UTC.
     """
     import dlt
 
     @dlt.resource(
-        name=table, schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"}, **replaces
+        name=table,
+        columns={name: {"data_type": "timestamp", "timezone": False} for name in local_times},
+        schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
+        **replaces,
     )
     def records() -> Iterator[Any]:
         yield from rows()

@@ -126,7 +126,7 @@ class _Fetch:
         unchanged = deleted = found = 0
         fetched_at = datetime.now(UTC)
         if asked_to is not None:
-            unchanged = self._drop_unchanged()
+            unchanged = 0 if whole else self._drop_unchanged()
             self._fetch_keys(since, latest)
             found = self._fetch_found()
             deleted = self._add_tombstones(since, fetched_at, accept_deletes)
@@ -345,8 +345,8 @@ class _Fetch:
             self._connection.execute(
                 f"with moved as (select distinct b.interval_date as day from {held} as b join {self._rows} as r "
                 "on b.record_id = r.record_id where b.site = $1 and b.interval_date <> r.interval_date) "
-                f"select day, coalesce(max(b.window_records), 0) from moved left join {held} as b "
-                "on b.site = $1 and b.record_id is null and b.interval_date = day group by all",
+                f"select moved.day, coalesce(max(b.window_records), 0) from moved left join {held} as b "
+                "on b.site = $1 and b.record_id is null and b.interval_date = moved.day group by all",
                 [self._site],
             ).fetchall()
         )

@@ -145,7 +145,8 @@ def _load(
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     dlt_runtime.use_settings(folder)
-    source = dlt_runtime.source(stream.table, batches, dlt_runtime.BY_KEY)
+    local = [name for name, kind in payload.items() if kind == "TIMESTAMP"]
+    source = dlt_runtime.source(stream.table, batches, dlt_runtime.BY_KEY, local)
     return dlt_runtime.load(lake, connection, stream.table, source, folder, {stream.table: bronze.PARTITION})
 
 
