@@ -22,6 +22,7 @@ from tests.conftest import fresh_database
 from tests.dbt.bronze import create_bronze, entry, load, treatment
 
 Dbt = Callable[..., "DbtRun"]
+KEYS = {"saas": "the key of the tests, long enough"}
 BUILT_DAYS = [date(2024, 3, 29) + timedelta(days=i) for i in range(4)]
 
 
@@ -58,7 +59,7 @@ def dbt(parsed_project: bytes, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
             manifest = Manifest.from_msgpack(parsed_project)
             manifest.build_flat_graph()  # what a parse does last, and macros read
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in dbt_environment(lake).items():
+            for name, value in dbt_environment(lake, KEYS).items():
                 patch.setenv(name, value)
             result = invoke(list(arguments), tmp_path_factory.mktemp("dbt"), manifest, project)
         results = getattr(result.result, "results", result.result) or ()
