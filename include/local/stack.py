@@ -182,7 +182,11 @@ def run_dbt(arguments: list[str]) -> int:
 
     lake = runtime.lake()
     use_passwords(lake.catalog)
-    variables = {**os.environ, **dbt_environment(lake)}
+    keys: dict[str, str] = {}
+    for domain in runtime.PSEUDONYMISED:
+        with suppress(SetupError):  # a model that needs it says so; others can do without
+            keys |= runtime.pseudonym_keys(domain)
+    variables = {**os.environ, **dbt_environment(lake, keys)}
     command = [_bin("dbt"), *arguments, "--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
     with writing(lake):
         return subprocess.run(command, env=variables, cwd=PROJECT_DIR, check=False).returncode
@@ -223,6 +227,7 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),
         "AIRFLOW_CONN_SAAS_DEMO_OWNER": uri("saas_owner"),
         "AIRFLOW_CONN_SAAS_DEMO_APP": uri("saas_reader"),
+        "AIRFLOW_CONN_SAAS_PSEUDONYM": json.dumps({"conn_type": "generic", "password": keys["saas_pseudonym"]}),
         "AIRFLOW_CONN_AIRFLOW_API": f"http://admin:{quote(keys['admin'])}@127.0.0.1:{settings.port}",
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -267,14 +272,23 @@ def _write_environment(settings: Settings, server) -> None:
 
 
 def _generated(path: Path) -> dict[str, str]:
-    if not path.exists():
-        from cryptography.fernet import Fernet
-
-        keys = {name: secrets.token_urlsafe(32) for name in ("api", "jwt")}
-        keys |= {name: secrets.token_urlsafe(12) for name in ("admin", "auditor")}
-        keys["fernet"] = Fernet.generate_key().decode()
+    keys = json.loads(path.read_text()) if path.exists() else {}
+    makers = {
+        **dict.fromkeys(("api", "jwt", "saas_pseudonym"), lambda: secrets.token_urlsafe(32)),
+        **dict.fromkeys(("admin", "auditor"), lambda: secrets.token_urlsafe(12)),
+        "fernet": _fernet_key,
+    }
+    missing = [name for name in makers if name not in keys]  # a checkout may be older than what it needs now
+    if missing:
+        keys |= {name: makers[name]() for name in missing}
         _write_private(path, json.dumps(keys))
-    return json.loads(path.read_text())
+    return keys
+
+
+def _fernet_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
 
 
 def prepare_databases() -> None:

@@ -14,7 +14,7 @@ from include.local.postgres import LocalPostgres
 from include.quality.quarantine import set_aside
 from tests.conftest import fresh_database
 from tests.dbt import bronze
-from tests.dbt.conftest import Dbt, dbt, parsed_project
+from tests.dbt.conftest import NIGHTSCOUT, Dbt, dbt, parsed_project
 from tests.include.quality.conftest import DAYS, INTERVAL, ONE_DAY, Built, at, load_days, readings
 
 __all__ = ["dbt", "parsed_project"]
@@ -43,7 +43,7 @@ def built(
         odd = readings("bob", DAYS[0], [*([100.0] * 287), 5000.0])
         bronze.load(lake, "entries", DAYS[:1], odd, sites=["bob"], fetched_at=at(DAYS[-1] + ONE_DAY, 60))
         set_aside(lake, "nightscout", "fixture", INTERVAL)
-        dbt(lake, "run")
+        dbt(lake, "run", *NIGHTSCOUT)
         with lake.open() as connection:
             snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
         yield Built(lake, snapshot)

@@ -5,6 +5,7 @@ Keys, not-nulls and accepted values that dbt tests on its own models are not rep
 
 from include.layers import Layer
 from include.quality.checks import Check, Query, RowRule, Severity, Suite
+from include.quality.suites import saas_layers
 from include.quality.suites.keyed import IN_INTERVAL, RECORDS, landed
 
 MAX_SHARE = 0.05
@@ -170,4 +171,4 @@ _OVER_TIME = (
     ),
 )
 
-SUITES = {Layer.BRONZE: _bronze()}
+SUITES = {Layer.BRONZE: _bronze()} | saas_layers.LAYERS
