@@ -13,8 +13,8 @@ from include.lake.attach import Lake
 from include.local.postgres import LocalPostgres
 from include.quality.quarantine import set_aside
 from tests.conftest import fresh_database
-from tests.dbt import bronze
-from tests.dbt.conftest import NIGHTSCOUT, Dbt, dbt, parsed_project
+from tests.dbt import bronze, saas_bronze, saas_small
+from tests.dbt.conftest import NIGHTSCOUT, SAAS, Dbt, dbt, parsed_project
 from tests.include.quality.conftest import DAYS, INTERVAL, ONE_DAY, Built, at, load_days, readings
 
 __all__ = ["dbt", "parsed_project"]
@@ -47,3 +47,22 @@ def built(
         with lake.open() as connection:
             snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
         yield Built(lake, snapshot)
+
+
+@pytest.fixture(scope="session")
+def built_saas(
+    server: LocalPostgres,
+    extensions: Path,
+    dbt: Dbt,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Built]:
+    """All layers of a small business, with a record in quarantine. Whoever changes it puts it back."""
+    folder = tmp_path_factory.mktemp("built-saas")
+    with fresh_database(server, "lake") as catalog:
+        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        saas_small.land(lake)
+        saas_bronze.set_aside(lake, "product_events", [1])
+        dbt(lake, "run", *SAAS)
+        with lake.open() as connection:
+            snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
+        yield Built(lake, snapshot, saas_small.INTERVAL)
