@@ -25,6 +25,7 @@ from tests.dbt.bronze import create_bronze, entry, load, treatment
 Dbt = Callable[..., "DbtRun"]
 KEYS = {"saas": "the key of the tests, long enough"}
 NIGHTSCOUT = ("--select", "path:models/*/nightscout")
+SAAS = ("--select", "path:models/*/saas")
 BUILT_DAYS = [date(2024, 3, 29) + timedelta(days=i) for i in range(4)]
 
 

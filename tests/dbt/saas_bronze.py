@@ -1,5 +1,6 @@
 """Bronze tables of the SaaS domain as ingest lands them, from rows given as dicts: loads replace keys, not days."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -172,7 +173,8 @@ def load(
     fetched = fetched_at or datetime(2026, 1, 1, tzinfo=UTC)
     names, table = columns(stream), f"bronze.saas_{stream}"
     rows = [_record(stream, record) | {"site": site} for record in records]
-    windows = [{"site": site, "interval_date": day, "window_records": len(rows)} for day in days]
+    changed = Counter(row["updated_at"].date() for row in rows)
+    windows = [{"site": site, "interval_date": day, "window_records": changed[day]} for day in days]
     with lake.open() as connection:
         connection.execute("begin")
         (load_seq,) = connection.execute(f"select 1 + coalesce(max(load_seq), 0) from {table}").fetchall()[0]

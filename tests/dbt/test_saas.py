@@ -17,10 +17,9 @@ from include.lake.attach import Lake
 from include.local.postgres import LocalPostgres
 from tests.conftest import fresh_database
 from tests.dbt import conftest, saas_reference
-from tests.dbt.conftest import KEYS, Dbt, copy_of
+from tests.dbt.conftest import KEYS, SAAS, Dbt, copy_of
 from tests.dbt.saas_bronze import STREAMS, Record, at, change, create_bronze, load, rates, set_aside
 
-SAAS = ("--select", "path:models/*/saas")
 INCREMENTAL = ("--select", "path:models/*/saas,config.materialized:incremental")
 REST = ("--select", "path:models/*/saas,config.materialized:table")
 FIRST, LAST = date(2024, 1, 1), date(2025, 3, 15)

@@ -19,7 +19,7 @@ from include.sources.postgres.pipeline import ingest
 from include.sources.saas.streams import STREAMS
 from tests.conftest import fresh_database
 from tests.dbt import bronze
-from tests.dbt.conftest import NIGHTSCOUT, Dbt, dbt, parsed_project
+from tests.dbt.conftest import NIGHTSCOUT, SAAS, Dbt, dbt, parsed_project
 from tests.include.quality.conftest import DAYS, INTERVAL, ONE_DAY, Built, at, load_days, readings
 
 __all__ = ["dbt", "parsed_project"]
@@ -62,7 +62,7 @@ def built_saas(
     folder = tmp_path_factory.mktemp("built_saas")
     with fresh_database(server, "lake") as catalog, fresh_database(server, "saas_owner") as source:
         lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
-        saas.build(source, extensions, saas.State.of(0.02, 1, date(2026, 3, 4), date(2025, 6, 1)))
+        saas.build(source, extensions, saas.State.of(0.03, 1, date(2026, 3, 4), date(2024, 12, 1)))
         there = Connection("saas_demo_app", host=source.host, login=source.user, schema=source.database)
         for stream in STREAMS.values():
             ingest(
@@ -74,7 +74,7 @@ def built_saas(
                 pipelines_dir=folder / "dlt",
             )
         set_aside(lake, "saas", "fixture", INTERVAL)
-        dbt(lake, "run", "--select", "path:models/*/saas")
+        dbt(lake, "run", *SAAS)
         with lake.open() as connection:
             snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
         yield Built(lake, snapshot)

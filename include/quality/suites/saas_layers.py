@@ -209,7 +209,7 @@ def _silver() -> Suite:
         has_rows(EVENT, due=_due("product_events", LIVE), reads=_bronze("product_events")),
         _one_to_one(EVENT, "event_id", "product_events", LIVE, value="occurred_at"),
     )
-    tested = dict.fromkeys((ACCOUNT, USER, PLAN, INVOICE, LINE, EVENT), _KEY_IS_TESTED)
+    tested = dict.fromkeys((ACCOUNT, USER, INVOICE, LINE, EVENT), _KEY_IS_TESTED)
     return Suite("saas", Layer.SILVER, checks, lets_pass=tested)
 
 
@@ -296,7 +296,7 @@ def _history() -> tuple[Check, ...]:
             words="a plan that dim_plan knows in each period",
             severity=Severity.WARN,
         ),
-        has_rows(SNAPSHOT, due=f"select count(*) from ({looked_at})", reads=(PERIOD, MONTH)),
+        has_rows(SNAPSHOT, due=_due("subscription_changes", LIVE), reads=_bronze("subscription_changes")),
         Check(
             name="fct_subscription_month_is_what_periods_say",
             table=SNAPSHOT,
@@ -327,6 +327,7 @@ def _history() -> tuple[Check, ...]:
 def _documents() -> tuple[Check, ...]:
     """Invoices and their lines."""
     invoices = f"select site, invoice_id from {_passed('invoices', LIVE)}"
+    landed = _bronze("invoice_lines")[0]
     return (
         has_rows(INVOICE, due=_due("invoices", LIVE), reads=_bronze("invoices")),
         _one_to_one(INVOICE, "invoice_id", "invoices", LIVE, value="total"),
@@ -359,7 +360,10 @@ def _documents() -> tuple[Check, ...]:
                 reads=(INVOICE, *_bronze("invoice_lines")),
             ),
             why="A line without its invoice is left out of revenue, since nobody knows whose it is.",
-            breaks=(f"delete from {INVOICE} where lines > 0",),
+            breaks=(
+                f"update {landed} set invoice_id = -1 "
+                f"where rowid = (select min(rowid) from {landed} where record_id is not null)",
+            ),
             severity=Severity.WARN,
         ),
     )
@@ -583,6 +587,11 @@ def _gold() -> Suite:
 def _lives() -> tuple[Check, ...]:
     """Subscriptions from trial to churn, and survival."""
     begun = f"select max(as_of_at) from {MONTH} where {MONTH}.site = {PERIOD}.site"
+    churned = (
+        f"select count(*) from {PERIOD} where state = 'canceled' and valid_from < ({begun}) and exists "
+        f"(select 1 from {PERIOD} as paid where paid.site = {PERIOD}.site and paid.monthly_amount > 0 and plan_code "
+        f"is not null and paid.subscription_id = {PERIOD}.subscription_id and paid.valid_from < {PERIOD}.valid_from)"
+    )
     return (
         has_rows(LIFECYCLE, due=f"select count(*) from {MONTH}", reads=(MONTH,)),
         _agrees(
@@ -610,7 +619,7 @@ def _lives() -> tuple[Check, ...]:
             show=("site", "subscription_id", "started_at", "first_paid_at", "churned_at", "trial_outcome"),
             words="begin, payment and churn of each subscription in this order",
         ),
-        has_rows(SURVIVAL, due=f"select count(*) from {LIFECYCLE} where is_churned", reads=(LIFECYCLE,)),
+        has_rows(SURVIVAL, due=churned, reads=(PERIOD, MONTH)),
         _agrees(
             SURVIVAL,
             "counts_every_churn",
