@@ -62,7 +62,7 @@ def built_saas(
     folder = tmp_path_factory.mktemp("built_saas")
     with fresh_database(server, "lake") as catalog, fresh_database(server, "saas_owner") as source:
         lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
-        saas.build(source, extensions, saas.State.of(0.03, 1, date(2026, 3, 4), date(2024, 12, 1)))
+        saas.build(source, extensions, saas.State.of(0.05, 1, date(2026, 3, 4), date(2024, 12, 1)))
         there = Connection("saas_demo_app", host=source.host, login=source.user, schema=source.database)
         for stream in STREAMS.values():
             ingest(
