@@ -1,6 +1,6 @@
 """One source database through DuckDB's postgres extension: read only, a short transaction for each question.
 
-Measured against dlt's `sql_database` (docs/decisions/0020): several times as fast, with numeric and timestamptz exact.
+Measured against dlt's `sql_database` (docs/decisions/0018): several times as fast, with numeric and timestamptz exact.
 `postgres_query` runs its text at the source as one `COPY` inside `begin ... read only`; in autocommit the transaction
 ends with the statement.
 """
