@@ -6,7 +6,7 @@ A window row (`record_id is null`) proves that a site was asked for a UTC day. `
 from collections.abc import Sequence
 
 from include.layers import QUARANTINE_SCHEMA
-from include.quality.checks import Check, Query, RowRule, Rows, Severity, has_rows, no_nulls, rows
+from include.quality.checks import Check, Query, RowRule, Rows, Severity, has_rows, no_nulls
 
 LINEAGE = ("site", "interval_date", "load_seq", "interval_start", "interval_end", "fetched_at")
 RECORDS = "record_id is not null"
@@ -45,15 +45,19 @@ def checks(
             why="A row that does not say where it came from cannot be explained, replaced or rebuilt.",
         ),
         _windows_complete(bronze, stream, [f"bronze.{name}" for name in streams]),
-        rows(
-            bronze,
-            "is_a_record_or_a_window",
-            "(record_id is null) = (window_records is not null)",
+        Check(
+            name=f"{stream}_is_a_record_or_a_window",
+            table=bronze,
+            test=Rows(
+                "(record_id is null) = (window_records is not null)",
+                show=("site", "interval_date", "record_id", "window_records"),
+                words="a record id in each row, or else how many records its window had",
+            ),
             why="A record whose key was lost looks like a day that was asked for, and would never be replaced.",
-            set_to="window_records = 1",
-            where=RECORDS,
-            show=("site", "interval_date", "record_id", "window_records"),
-            words="a record id in each row, or else how many records its window had",
+            breaks=(
+                f"update {bronze} set window_records = 1 "
+                f"where rowid = (select min(rowid) from {bronze} where {RECORDS})",
+            ),
         ),
         Check(
             name=f"{stream}_windows_once",
