@@ -94,7 +94,7 @@ def test_days_as_they_come_end_in_the_rows_of_one_run_at_the_end(
     make: Make, source: Postgres, extensions: Path
 ) -> None:
     flow = make()
-    for end in (LAST - 30 * ONE_DAY, LAST):
+    for end in (LAST - 40 * ONE_DAY, LAST):
         until(source, extensions, end)
         flow.run(end - 2 * ONE_DAY, end)
     # What was corrected and what is gone for good, by hand.
