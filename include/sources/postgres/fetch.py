@@ -122,13 +122,14 @@ class _Fetch:
         since = None if whole or asked_to is None else min(self._span.start, asked_to)
         latest = self._interval.end if asked_to is None else max(self._interval.end, asked_to)
         self._fetch_changed(since)
-        windows = dict.fromkeys(self._interval.days(), 0) | self._changed_by_day()
         unchanged = deleted = found = 0
         fetched_at = datetime.now(UTC)
         if asked_to is not None:
             unchanged = 0 if whole else self._drop_unchanged()
             self._fetch_keys(since, latest)
             found = self._fetch_found()
+        windows = dict.fromkeys(self._interval.days(), 0) | self._changed_by_day()
+        if asked_to is not None:
             deleted = self._add_tombstones(since, fetched_at, accept_deletes)
         self._check_unique()
         undated = self._take_undated()
@@ -248,7 +249,7 @@ class _Fetch:
     def _query(self, select: str, conditions: Sequence[str], after: Sequence[str] | None, limit: int) -> str:
         conditions = [*conditions, *([f"({self._key_names()}) > {self._key_values(after)}"] if after else [])]
         where = f" where {' and '.join(conditions)}" if conditions else ""
-        # `k as k0` above would not be meant: PostgreSQL orders by an output column of the same name first.
+        # Qualified: an output column of that name, such as its text, would be meant otherwise.
         order = ", ".join(f"t.{identifier(name)}" for name in self._stream.key)
         return f"{select} from {self._source} as t{where} order by {order} limit {limit}"
 
