@@ -155,3 +155,24 @@ def test_command_makes_the_database(
     failed = CliRunner().invoke(app, [*options, "--through", "tomorrow"])
     assert failed.exit_code == 1
     assert "expected one such as 2026-11-01" in failed.output
+
+
+def test_stack_makes_the_demo_once_and_lists_it(
+    made: Postgres, extensions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from include import settings as environment
+    from include.connections import Connection
+    from include.local import stack
+    from include.settings import Settings
+    from include.sources.postgres.databases import read_databases
+
+    owner = Connection("saas_demo_owner", login=made.user, schema=made.database, host=made.host)
+    monkeypatch.setattr(environment, "connection", {"saas_demo_owner": owner}.__getitem__)
+    settings = Settings(home=tmp_path, extension_dir=extensions, saas_demo_scale=1)
+    before = query(made, "select * from generator.state")
+    stack._make_demo_database(settings)
+    ((scale, seed, start, through),) = query(made, "select scale, seed, start_date, through from generator.state")
+    # What is there is carried on, at its own scale and from its own start.
+    assert [(scale, seed, start)] == [row[:3] for row in before]
+    assert through >= before[0][3]
+    assert [each.database for each in read_databases(settings.databases_file, "saas")] == [made.database]
