@@ -65,13 +65,18 @@ class Connection:
 
 @dataclass(frozen=True)
 class Postgres:
-    """One PostgreSQL database as one role. `host` may be the folder of a Unix socket."""
+    """One PostgreSQL database as one role. `host` may be the folder of a Unix socket.
+
+    `sslmode` and `sslrootcert` are libpq's; without them it encrypts if the server can, and believes any certificate.
+    """
 
     host: str
     port: int
     database: str
     user: str
     password: str | None = field(default=None, repr=False)
+    sslmode: str | None = None
+    sslrootcert: str | None = None
 
     @classmethod
     def of(cls, connection: Connection) -> "Postgres":
@@ -81,13 +86,22 @@ class Postgres:
             raise SetupError(
                 f"Connection {connection.conn_id} needs a host, a login and a database name (its schema field)."
             )
-        return cls(host, connection.port or 5432, connection.schema, connection.login, connection.password)
+        return cls(
+            host,
+            connection.port or 5432,
+            connection.schema,
+            connection.login,
+            connection.password,
+            connection.extra.get("sslmode"),
+            connection.extra.get("sslrootcert"),
+        )
 
     def conninfo(self) -> str:
         """libpq keywords without the password, which goes into a password file (see `include.lake.passfile`)."""
         return (
             f"host={_libpq(self.host)} port={self.port} dbname={_libpq(self.database)} user={_libpq(self.user)} "
             "connect_timeout=10"
+            + "".join(f" {key}={_libpq(value)}" for key in ("sslmode", "sslrootcert") if (value := getattr(self, key)))
         )
 
     def passfile_line(self) -> str:

@@ -15,6 +15,10 @@ MARTS = "marts"
 MARTS_READER = "marts_reader"
 BACKUP = "lake_backup"
 
+# Domains whose models pseudonymise people, each with the key of the connection `<domain>_pseudonym`.
+PSEUDONYMISED = ("saas",)
+SHORTEST_KEY = 16
+
 GetConnection = Callable[[str], Connection]
 
 
@@ -54,6 +58,27 @@ def marts(get: GetConnection = environment.connection) -> Postgres:
 def marts_reader(get: GetConnection = environment.connection) -> Postgres:
     """The same database, as the role that only reads."""
     return Postgres.of(get(MARTS_READER))
+
+
+def pseudonym_key(domain: str, get: GetConnection = environment.connection) -> str:
+    """What a domain's people are pseudonymised with: the password of the connection `<domain>_pseudonym`.
+
+    Raises:
+        SetupError: there is no such connection, or its password is too short to be a key.
+    """
+    conn_id = f"{domain}_pseudonym"
+    key = get(conn_id).password or ""
+    if len(key) < SHORTEST_KEY:
+        raise SetupError(
+            f"Connection {conn_id} has a password of {len(key)} characters; expected a random key of {SHORTEST_KEY} or "
+            "more. `make setup` and deploy/make-env generate one. Another key changes every pseudonym: keep it."
+        )
+    return key
+
+
+def pseudonym_keys(domain: str, get: GetConnection = environment.connection) -> dict[str, str]:
+    """The domain's key by its name, for `dbt_environment`; none where its models pseudonymise nobody."""
+    return {domain: pseudonym_key(domain, get)} if domain in PSEUDONYMISED else {}
 
 
 def backups(get: GetConnection = environment.connection) -> Storage:

@@ -39,6 +39,15 @@ class Settings(BaseSettings):
     nightscout_lookback_days: int = Field(
         default=2, ge=0, le=90, description="Days before the interval that are read again, for late uploads."
     )
+    saas_databases: Path | None = Field(
+        default=None, description="Databases file; by default `databases.yaml` in home, which `make demo` writes."
+    )
+    saas_overlap_days: int = Field(
+        default=1, ge=0, le=90, description="Days before the interval that are asked again, for rows committed late."
+    )
+    saas_demo_scale: float = Field(
+        default=0.1, ge=0.001, le=1000, description="Size of the demo's database; 1 is 20,000 users over three years."
+    )
     snapshot_days: int = Field(
         default=30, ge=1, description="Days that snapshots of the lake are kept; releases keep theirs longer."
     )
@@ -53,7 +62,7 @@ class Settings(BaseSettings):
         default=None, description="Version that releases record, where there is no git checkout to ask (an image)."
     )
 
-    @field_validator("home", "extension_dir", "nightscout_sites")
+    @field_validator("home", "extension_dir", "nightscout_sites", "saas_databases")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         # Against the checkout: Airflow's processes have another working directory than the command that started them.
@@ -66,6 +75,10 @@ class Settings(BaseSettings):
     @property
     def sites_file(self) -> Path:
         return self.nightscout_sites or self.home / "sites.yaml"
+
+    @property
+    def databases_file(self) -> Path:
+        return self.saas_databases or self.home / "databases.yaml"
 
     @property
     def quality_dir(self) -> Path:

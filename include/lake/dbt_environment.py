@@ -1,6 +1,7 @@
 """What dbt/profiles.yml reads, so that dbt opens the same lake as everybody else."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from include.connections import Postgres, Storage
@@ -13,13 +14,17 @@ def parse_environment() -> dict[str, str]:
     return _variables(nowhere)
 
 
-def dbt_environment(lake: Lake) -> dict[str, str]:
+def dbt_environment(lake: Lake, pseudonym_keys: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment variables for a dbt process. The catalog's password is not among them: libpq has it by file.
 
     dbt keeps variables that start with DBT_ENV_SECRET_ out of its logs.
+
+    Args:
+        pseudonym_keys: by domain (`runtime.pseudonym_key`); a model that pseudonymises fails without its domain's.
     """
     lake.temp_directory.mkdir(parents=True, exist_ok=True)
-    return _variables(lake)
+    keys = {f"DBT_ENV_SECRET_{domain.upper()}_PSEUDONYM_KEY": key for domain, key in (pseudonym_keys or {}).items()}
+    return _variables(lake) | keys
 
 
 def _variables(lake: Lake) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""PostgreSQL from a wheel: one server on a Unix socket with the databases `airflow`, `lake_catalog` and `marts`."""
+"""PostgreSQL from a wheel: one server on a Unix socket with the databases `airflow`, `lake_catalog` and `marts`.
+
+Beside them `demo_app`, which plays the operational database of somebody else.
+"""
 
 import json
 import os
@@ -22,7 +25,10 @@ SUPERUSER = "postgres"
 OWNERS = {"airflow": "airflow", "lake": "lake_catalog", "marts_publisher": "marts"}
 # role: the database that it reads, by grants of its owner
 READERS = {"lake_reader": "lake_catalog", "marts_reader": "marts"}
-ROLES = OWNERS | READERS
+# The same of the demo's sources, which a server does not have.
+DEMO_OWNERS = {"saas_owner": "demo_app"}
+DEMO_READERS = {"saas_reader": "demo_app"}
+ROLES = OWNERS | READERS | DEMO_OWNERS | DEMO_READERS
 
 # DuckLake recognises a conflict by its English message; dlt, dbt, GX and Airflow's workers each hold connections.
 CONFIGURATION = {"lc_messages": "C", "max_connections": "200", "timezone": "UTC", "log_min_messages": "warning"}
@@ -51,7 +57,7 @@ class LocalPostgres:
 
     @property
     def servers(self) -> list[Postgres]:
-        databases = [*OWNERS.values(), SUPERUSER]
+        databases = [*(OWNERS | DEMO_OWNERS).values(), SUPERUSER]
         superuser = [self.as_role(SUPERUSER, database) for database in databases]
         return [*(self.as_role(role) for role in ROLES), *superuser]
 
@@ -146,12 +152,12 @@ def _ensure_roles(running: LocalPostgres) -> None:
             if role not in roles:
                 connection.execute(sql.SQL("create role {} login").format(sql.Identifier(role)))
             _set_password(connection, role, running.passwords[role])
-        for role, database in OWNERS.items():
+        for role, database in (OWNERS | DEMO_OWNERS).items():
             if database not in databases:
                 statement = sql.SQL("create database {} owner {}")
                 connection.execute(statement.format(sql.Identifier(database), sql.Identifier(role)))
             connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
-        for role, database in READERS.items():
+        for role, database in (READERS | DEMO_READERS).items():
             statement = sql.SQL("grant connect on database {} to {}")
             connection.execute(statement.format(sql.Identifier(database), sql.Identifier(role)))
         _set_password(connection, SUPERUSER, running.passwords[SUPERUSER])

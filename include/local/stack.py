@@ -80,6 +80,9 @@ def up(report: Report = lambda _: None) -> Login:
         if settings.nightscout_sites is None:
             report("demo sites")
             _start_demo_sites(settings)
+        if settings.saas_databases is None:
+            report("demo database")
+            _make_demo_database(settings)
         _start_airflow(settings, report)
     return login()
 
@@ -187,7 +190,11 @@ def run_dbt(arguments: list[str]) -> int:
 
     lake = runtime.lake()
     use_passwords(lake.catalog)
-    variables = {**os.environ, **dbt_environment(lake)}
+    keys: dict[str, str] = {}
+    for domain in runtime.PSEUDONYMISED:
+        with suppress(SetupError):  # a model that needs it says so; others can do without
+            keys |= runtime.pseudonym_keys(domain)
+    variables = {**os.environ, **dbt_environment(lake, keys)}
     command = [_bin("dbt"), *arguments, "--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
     with writing(lake):
         return subprocess.run(command, env=variables, cwd=PROJECT_DIR, check=False).returncode
@@ -226,6 +233,9 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW_CONN_LAKE_BACKUP": json.dumps({"conn_type": "file", "extra": {"path": str(home / "backup")}}),
         "AIRFLOW_CONN_MARTS": uri("marts_publisher"),
         "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),
+        "AIRFLOW_CONN_SAAS_DEMO_OWNER": uri("saas_owner"),
+        "AIRFLOW_CONN_SAAS_DEMO_APP": uri("saas_reader"),
+        "AIRFLOW_CONN_SAAS_PSEUDONYM": json.dumps({"conn_type": "generic", "password": keys["saas_pseudonym"]}),
         "AIRFLOW_CONN_AIRFLOW_API": f"http://admin:{quote(keys['admin'])}@127.0.0.1:{settings.port}",
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -275,14 +285,23 @@ def write_environment(file: Path, variables: Mapping[str, str]) -> None:
 
 
 def _generated(path: Path) -> dict[str, str]:
-    if not path.exists():
-        from cryptography.fernet import Fernet
-
-        keys = {name: secrets.token_urlsafe(32) for name in ("api", "jwt")}
-        keys |= {name: secrets.token_urlsafe(12) for name in ("admin", "auditor")}
-        keys["fernet"] = Fernet.generate_key().decode()
+    keys = json.loads(path.read_text()) if path.exists() else {}
+    makers = {
+        **dict.fromkeys(("api", "jwt", "saas_pseudonym"), lambda: secrets.token_urlsafe(32)),
+        **dict.fromkeys(("admin", "auditor"), lambda: secrets.token_urlsafe(12)),
+        "fernet": _fernet_key,
+    }
+    missing = [name for name in makers if name not in keys]  # a checkout may be older than what it needs now
+    if missing:
+        keys |= {name: makers[name]() for name in missing}
         _write_private(path, json.dumps(keys))
-    return json.loads(path.read_text())
+    return keys
+
+
+def _fernet_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
 
 
 def prepare_databases() -> None:
@@ -407,6 +426,19 @@ def _start_demo_sites(settings: Settings) -> None:
             raise SetupError(f"The demo sites did not start:\n{log}")
         time.sleep(0.1)
     environment.load_local_environment(settings.home)
+
+
+def _make_demo_database(settings: Settings) -> None:
+    """The demo's operational database as of this midnight; made at the first start, carried on at others."""
+    from datetime import UTC, datetime
+
+    from include.connections import Postgres
+    from include.local import saas
+
+    owner = Postgres.of(environment.connection("saas_demo_owner"))
+    state = saas.State.of(settings.saas_demo_scale, 1, datetime.now(UTC).date())
+    saas.build(owner, settings.extensions, state, keep=True)
+    settings.databases_file.write_text(f"databases:\n  - database: {owner.database}\n")
 
 
 # --- processes --------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ class Tag(StrEnum):
     """The only tags that DAGs carry."""
 
     NIGHTSCOUT = "nightscout"
+    SAAS = "saas"
     DAILY = "daily"
     CERTIFIED = "certified"
     REPLAY = "replay"

@@ -155,18 +155,19 @@ def _prepare_dbt(domain: str, layer: Layer, context: Any, operator: Any) -> None
     from cosmos.dbt import runner
     from dbt.cli.main import dbtRunner
 
-    from include import dbt_project
+    from include import dbt_project, runtime
     from include.lake import fsck
     from include.lake.dbt_environment import dbt_environment
     from include.lake.passfile import use_passwords
     from include.lake.writers import hold
+    from include.orchestration.connections import airflow_connection
 
     lake = lake_in_turn(context, domain)
     use_passwords(lake.catalog)
     hold(lake, operator)  # for as long as this task's process lives: dbt opens the lake by itself
     fsck.settle(lake, [built_by(operator, layer), *fsck.BOOKKEEPING])
     environment = {
-        **dbt_environment(lake),
+        **dbt_environment(lake, runtime.pseudonym_keys(domain, airflow_connection)),
         "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",  # those ran in `make test`
         "DBT_WRITE_JSON": "false",  # nobody reads the artifacts of a single task
     }

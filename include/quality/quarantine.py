@@ -199,9 +199,9 @@ def _newest_load(connection: duckdb.DuckDBPyConnection, table: str, snapshot: in
 
 
 def _days_of(connection: duckdb.DuckDBPyConnection, table: str, loads: str) -> set[date]:
+    """Days of all rows of the loads: a load by keys has no window row on the days of the records that it changed."""
     found = connection.execute(
-        f"select distinct interval_date from bronze.{identifier(table)} "
-        f"where record_id is null and interval_date is not null and {loads}"
+        f"select distinct interval_date from bronze.{identifier(table)} where interval_date is not null and {loads}"
     )
     return {day for (day,) in found.fetchall()}
 

@@ -9,7 +9,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -39,6 +39,22 @@ SETTINGS: dict[str, Any] = {
     "normalize": {"workers": 1, "parquet_normalizer": {"add_dlt_load_id": True}},
     # One worker: dlt then loads in this thread, and the connection is shared safely.
     "load": {"workers": 1, "raise_on_max_retries": 1, "delete_completed_jobs": True},
+}
+
+
+# What a load replaces: whole windows (site, UTC day).
+BY_WINDOW: dict[str, Any] = {
+    "write_disposition": {"disposition": "merge", "strategy": "delete-insert"},
+    "merge_key": ("site", "interval_date"),
+}
+# What a load replaces: the rows of the keys that it brings, wherever they are, and its window rows.
+_KEY = "(site, coalesce('r' || record_id, 'w' || interval_date))"
+BY_KEY: dict[str, Any] = {
+    "write_disposition": {
+        "disposition": "merge",
+        "strategy": "delete-insert",
+        "destination_scope": f"{_KEY} in (select {_KEY} from {{staging_table}})",
+    },
 }
 
 
@@ -122,6 +138,34 @@ def working_folder(root: Path, pipeline: str) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def source(
+    table: str, rows: Callable[[], Iterable[Any]], replaces: Mapping[str, Any], local_times: Iterable[str] = ()
+) -> Any:
+    """A dlt source with one resource, a bronze table.
+
+    Args:
+        rows: Arrow tables or record batches with every column but `_dlt_load_id`; called anew for each attempt.
+        replaces: BY_WINDOW or BY_KEY.
+        local_times: columns that are timestamps without a time zone, which dlt would take for UTC.
+    """
+    import dlt
+
+    @dlt.resource(
+        name=table,
+        columns={name: {"data_type": "timestamp", "timezone": False} for name in local_times},
+        schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
+        **replaces,
+    )
+    def records() -> Iterator[Any]:
+        yield from rows()
+
+    @dlt.source(name=table)
+    def one_table() -> Any:
+        return records
+
+    return one_table()
 
 
 def load(

@@ -12,7 +12,8 @@ from include.settings import ROOT
 
 DAGS = ROOT / "dags"
 HEAVY = ("dlt", "duckdb", "great_expectations", "pyarrow", "pandas", "dbt", "psycopg")
-PIPELINES = {"nightscout_daily", "nightscout_replay"}
+DOMAINS = ("nightscout", "saas")
+PIPELINES = {f"{domain}_{kind}" for domain in DOMAINS for kind in ("daily", "replay")}
 EXPECTED = {*PIPELINES, "lake_maintenance", "lake_backup", "lake_restore_drill"}
 
 PROBE = """
@@ -82,7 +83,7 @@ def test_every_dbt_task_settles_the_table_that_it_builds(bag, dag_id: str) -> No
 
     for layer in Layer:
         tasks = [task for task in bag.dags[dag_id].tasks if task.task_id.startswith(f"{layer}.")]
-        models = {f"{layer}.{model.name}" for model in dbt_project.models(layer, "nightscout")}
+        models = {f"{layer}.{model.name}" for model in dbt_project.models(layer, dag_id.rpartition("_")[0])}
         assert {built_by(task, layer) for task in tasks} == models
 
 

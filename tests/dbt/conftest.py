@@ -3,6 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,9 @@ from tests.conftest import fresh_database
 from tests.dbt.bronze import create_bronze, entry, load, treatment
 
 Dbt = Callable[..., "DbtRun"]
+KEYS = {"saas": "the key of the tests, long enough"}
+NIGHTSCOUT = ("--select", "path:models/*/nightscout")
+SAAS = ("--select", "path:models/*/saas")
 BUILT_DAYS = [date(2024, 3, 29) + timedelta(days=i) for i in range(4)]
 
 
@@ -58,7 +62,7 @@ def dbt(parsed_project: bytes, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
             manifest = Manifest.from_msgpack(parsed_project)
             manifest.build_flat_graph()  # what a parse does last, and macros read
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in dbt_environment(lake).items():
+            for name, value in dbt_environment(lake, KEYS).items():
                 patch.setenv(name, value)
             result = invoke(list(arguments), tmp_path_factory.mktemp("dbt"), manifest, project)
         results = getattr(result.result, "results", result.result) or ()
@@ -97,26 +101,32 @@ def finished_lake(
         readings = [entry(at(day, 5 * slot), 100 + slot % 7) for day in BUILT_DAYS for slot in range(288)]
         load(lake, "entries", BUILT_DAYS, readings)
         load(lake, "treatments", BUILT_DAYS, [treatment(at(day, 600), insulin=1.0) for day in BUILT_DAYS])
-        dbt(lake, "run")
+        dbt(lake, "run", *NIGHTSCOUT)
         yield lake
 
 
 @pytest.fixture
 def built_lake(finished_lake: Lake, server: LocalPostgres, tmp_path: Path) -> Iterator[Lake]:
     """A lake of its own in which everything is built from one load: 288 readings and a bolus on each of BUILT_DAYS."""
-    template, copy = finished_lake.catalog.database, f"t_{uuid.uuid4().hex[:12]}"
-    data = tmp_path / "lake"
-    shutil.copytree(finished_lake.storage.url, data)
+    with copy_of(finished_lake, server, tmp_path / "lake") as lake:
+        yield lake
+
+
+@contextmanager
+def copy_of(finished: Lake, server: LocalPostgres, data: Path) -> Iterator[Lake]:
+    """A copy of a lake, catalog and files, which takes a moment where building it takes long; dropped afterwards."""
+    template, copy = finished.catalog.database, f"t_{uuid.uuid4().hex[:12]}"
+    shutil.copytree(finished.storage.url, data)
     with psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True) as connection:
         # The last dbt of this process still holds the template open.
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [template])
         create = sql.SQL("create database {} template {} owner lake")
         connection.execute(create.format(sql.Identifier(copy), sql.Identifier(template)))
-    catalog = replace(finished_lake.catalog, database=copy)
+    catalog = replace(finished.catalog, database=copy)
     use_passwords(catalog)
     with psycopg.connect(catalog.conninfo()) as connection:
         connection.execute("update ducklake.ducklake_metadata set value = %s where key = 'data_path'", [f"{data}/"])
-    yield replace(finished_lake, catalog=catalog, storage=Storage(str(data)))
+    yield replace(finished, catalog=catalog, storage=Storage(str(data)))
     with psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(copy)))
 

@@ -151,10 +151,11 @@ def test_every_volume_and_file_that_is_mounted_exists(values: dict[str, str]) ->
     for name, service in project["services"].items():
         for mount in service.get("volumes", []):
             if isinstance(mount, dict):
-                assert mount["source"] == values["LAKE_NIGHTSCOUT_SITES"]
+                listed = ("LAKE_NIGHTSCOUT_SITES", "LAKE_SAAS_DATABASES")
+                (variable,) = [name for name in listed if values[name] == mount["source"]]
                 assert mount["read_only"] is True
                 assert mount["bind"]["create_host_path"] is False
-                assert mount["target"] == service["environment"]["LAKE_NIGHTSCOUT_SITES"]
+                assert mount["target"] == service["environment"][variable]
                 continue
             source, _, rest = mount.partition(":")
             if source.startswith("./"):
@@ -230,6 +231,7 @@ def test_settings_of_a_service_are_accepted(
         assert str(settings.home) == "/var/lib/lakehouse"
         assert str(settings.extensions) == "/opt/duckdb"
         assert str(settings.sites_file) == "/etc/lakehouse/sites.yaml"
+        assert str(settings.databases_file) == "/etc/lakehouse/databases.yaml"
 
 
 def test_server_configures_airflow_as_the_laptop_does(services: dict[str, Any]) -> None:

@@ -63,6 +63,13 @@ def test_sites_example_is_a_sites_file() -> None:
     assert [site.connection_id for site in read_sites(ROOT / "deploy/sites.example.yaml")] == ["nightscout_home"]
 
 
+def test_databases_example_is_a_databases_file() -> None:
+    from include.sources.postgres.databases import read_databases
+
+    listed = read_databases(ROOT / "deploy/databases.example.yaml", "saas")
+    assert [database.connection_id for database in listed] == ["saas_billing"]
+
+
 def test_workflow_runs_what_a_laptop_runs_on_every_python_that_is_supported() -> None:
     workflow = yaml.safe_load(WORKFLOW.read_text())
     triggers = workflow[True]  # YAML 1.1 reads `on` so

@@ -112,6 +112,7 @@ def test_code_in_the_image_belongs_to_root() -> None:
         ".lakehouse/passwords.json",
         ".venv/bin/python",
         "sites.yaml",
+        "databases.yaml",
         "tests/conftest.py",
         "deploy/make-env",
         "deploy/postgres/roles.sql",

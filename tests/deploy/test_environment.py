@@ -47,7 +47,7 @@ def test_every_setting_is_told_to_the_server_or_is_not_for_one() -> None:
     services = files.compose(dict.fromkeys(listed(), "1"))["services"]
     told = {name for name in services["scheduler"]["environment"] if name.startswith("LAKE_")}
     # The port is that of the published address, the image has the version, the demo is a laptop's.
-    elsewhere = {"LAKE_PORT", "LAKE_CODE_VERSION", "LAKE_DEMO_PORT"}
+    elsewhere = {"LAKE_PORT", "LAKE_CODE_VERSION", "LAKE_DEMO_PORT", "LAKE_SAAS_DEMO_SCALE"}
     assert {f"LAKE_{name.upper()}" for name in Settings.model_fields} - told == elsewhere
 
 
@@ -55,7 +55,7 @@ def test_example_and_compose_name_the_same_variables() -> None:
     taken = files.variables(files.COMPOSE.read_text())
     set_by_example = set(files.env_values(files.ENV_EXAMPLE))
     assert taken - set_by_example == set()
-    passed_on = {"LAKE_MEMORY_LIMIT", "LAKE_METADATA_SCHEMA", "LAKE_NIGHTSCOUT_LOOKBACK_DAYS"}
+    passed_on = {"LAKE_MEMORY_LIMIT", "LAKE_METADATA_SCHEMA", "LAKE_NIGHTSCOUT_LOOKBACK_DAYS", "LAKE_SAAS_OVERLAP_DAYS"}
     passed_on |= {"LAKE_SNAPSHOT_DAYS", "LAKE_RELEASE_DAYS", "LAKE_BACKUP_KEEP"}
     assert set_by_example - taken - passed_on == {"COMPOSE_PROFILES"}
 
@@ -133,6 +133,6 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
 def test_env_is_kept_out_of_git() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("this is not a git checkout")
-    private = [".env", ".env.connections", "sites.yaml"]
+    private = [".env", ".env.connections", "sites.yaml", "databases.yaml"]
     done = subprocess.run(["git", "check-ignore", *private], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.split() == private

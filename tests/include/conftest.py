@@ -4,17 +4,22 @@ A new domain adds a fixture `built_<domain>`; every check and every table of its
 """
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from include.connections import Storage
+from include.connections import Connection, Storage
 from include.lake.attach import Lake
+from include.local import saas
 from include.local.postgres import LocalPostgres
 from include.quality.quarantine import set_aside
+from include.sources.postgres.databases import Database
+from include.sources.postgres.pipeline import ingest
+from include.sources.saas.streams import STREAMS
 from tests.conftest import fresh_database
 from tests.dbt import bronze
-from tests.dbt.conftest import Dbt, dbt, parsed_project
+from tests.dbt.conftest import NIGHTSCOUT, SAAS, Dbt, dbt, parsed_project
 from tests.include.quality.conftest import DAYS, INTERVAL, ONE_DAY, Built, at, load_days, readings
 
 __all__ = ["dbt", "parsed_project"]
@@ -43,7 +48,33 @@ def built(
         odd = readings("bob", DAYS[0], [*([100.0] * 287), 5000.0])
         bronze.load(lake, "entries", DAYS[:1], odd, sites=["bob"], fetched_at=at(DAYS[-1] + ONE_DAY, 60))
         set_aside(lake, "nightscout", "fixture", INTERVAL)
-        dbt(lake, "run")
+        dbt(lake, "run", *NIGHTSCOUT)
+        with lake.open() as connection:
+            snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
+        yield Built(lake, snapshot)
+
+
+@pytest.fixture(scope="session")
+def built_saas(
+    server: LocalPostgres, extensions: Path, dbt: Dbt, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Built]:
+    """All layers of the subscription business: the demo's database, made small and loaded as ingest does."""
+    folder = tmp_path_factory.mktemp("built_saas")
+    with fresh_database(server, "lake") as catalog, fresh_database(server, "saas_owner") as source:
+        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        saas.build(source, extensions, saas.State.of(0.05, 1, date(2026, 3, 4), date(2024, 12, 1)))
+        there = Connection("saas_demo_app", host=source.host, login=source.user, schema=source.database)
+        for stream in STREAMS.values():
+            ingest(
+                lake,
+                stream,
+                INTERVAL,
+                [Database("demo_app", "saas_demo_app")],
+                lambda _: there,
+                pipelines_dir=folder / "dlt",
+            )
+        set_aside(lake, "saas", "fixture", INTERVAL)
+        dbt(lake, "run", *SAAS)
         with lake.open() as connection:
             snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
         yield Built(lake, snapshot)

@@ -49,3 +49,10 @@ def test_incomplete_connection_says_what_it_needs() -> None:
         Storage.of(Connection("lake_storage"))
     with pytest.raises(SetupError, match="expected a folder or s3"):
         Storage("gs://bucket/x")
+
+
+def test_encryption_is_what_the_connection_asks_for() -> None:
+    plain = Connection.parse("c", "postgres://reader:secret-word@db.example.org/production")
+    assert "ssl" not in Postgres.of(plain).conninfo()
+    strict = Connection.parse("c", "postgres://reader:secret-word@db.example.org/production?sslmode=verify-full")
+    assert Postgres.of(strict).conninfo().endswith(" sslmode='verify-full'")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
@@ -42,9 +42,116 @@ TABLES = {
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
+class DomainFlow:
+    """One lake and one marts database, and the steps of one domain. `reader` is the role that only reads the marts."""
+
+    domain: ClassVar[str]
+    tables: ClassVar[dict[str, tuple[str, ...]]]
+    keys: ClassVar[dict[str, str]] = {}
+    lake: Lake
+    marts: Postgres
+    home: Path
+    reader: Postgres | None
+    runs: itertools.count
+
+    def ingest(self, interval: Interval) -> None:
+        """Every stream."""
+        raise NotImplementedError
+
+    def run(self, first: date, end: date, *, full_refresh: bool = False) -> Release:
+        """Everything, from the sites to the certified marts."""
+        interval, run_id = Interval.of_days(first, end), f"test__{next(self.runs)}"
+        self.ingest(interval)
+        gates = [self.gate(Layer.BRONZE, interval, run_id)]
+        self.dbt(Layer.BRONZE, Layer.SILVER, full_refresh=full_refresh)
+        gates.append(self.gate(Layer.SILVER, interval, run_id))
+        self.dbt(Layer.GOLD, full_refresh=full_refresh)
+        gates.append(self.gate(Layer.GOLD, interval, run_id))
+        return self.release(interval, run_id, gates)
+
+    def replay(self, **chosen: Any) -> Release:
+        """What the replay DAG does."""
+        plan, run_id = replay.plan(self.lake, self.domain, **chosen), f"test__{next(self.runs)}"
+        resting = suite(self.domain, Layer.BRONZE).without_load()
+        gates = [self.gate(Layer.BRONZE, plan.interval, run_id, suite=resting)]
+        self.dbt(Layer.BRONZE, Layer.SILVER)
+        gates.append(self.gate(Layer.SILVER, plan.interval, run_id))
+        self.dbt(Layer.GOLD)
+        gates.append(self.gate(Layer.GOLD, plan.interval, run_id))
+        return self.release(plan.interval, run_id, gates)
+
+    def gate(self, layer: Layer, interval: Interval, run_id: str, **options: Any) -> dict[str, Any]:
+        return run_gate(self.lake, self.domain, layer, interval, run_id, self.home / "quality", **options).summary()
+
+    def judge(self, interval: Interval, run_id: str) -> None:
+        """What gate_bronze writes to the lake, without its verdict."""
+        quarantine.set_aside(self.lake, self.domain, run_id, interval)
+
+    def dbt(self, *layers: Layer, full_refresh: bool = False, tests: bool = True) -> None:
+        fsck.settle(self.lake, [f"{layer}.{table}" for layer in layers for table in self.tables.get(layer, ())])
+        os.environ.update(dbt_environment(self.lake, self.keys))
+        places = ["--project-dir", str(dbt_project.PROJECT_DIR), "--profiles-dir", str(dbt_project.PROJECT_DIR)]
+        places += ["--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")]
+        select = ["--select", *(layer.selector(self.domain) for layer in layers)]
+        refresh = ["--full-refresh"] if full_refresh else []
+        quiet = ["--log-level", "none", "--log-level-file", "none", "--no-write-json"]
+        command = ["build", *select, "--exclude-resource-type", "unit_test"] if tests else ["run", *select]
+        result = dbt_runner().invoke([*command, *refresh, *places, *quiet])
+        failed = [
+            f"{each.node.name}: {each.message}" for each in result.result or () if each.status in ("error", "fail")
+        ]
+        assert result.success, failed or result.exception
+
+    def release(self, interval: Interval, run_id: str, gates: Sequence[dict[str, Any]]) -> Release:
+        return release(
+            lake=self.lake,
+            marts=self.marts,
+            models=dbt_project.marts(self.domain),
+            domain=self.domain,
+            interval=interval,
+            dag_run_id=run_id,
+            snapshot_id=gates[-1]["snapshot_id"],
+            gates=gates,
+            code_version="test",
+        )
+
+    # What readers see -----------------------------------------------------------------------------------------
+
+    def lake_rows(self) -> Rows:
+        """Every row of silver and gold, by table, in a stated order."""
+        with self.lake.open(read_only=True) as connection:
+            return {
+                f"{schema}.{table}": _rows(connection.execute, f"{schema}.{identifier(table)}")
+                for schema, tables in self.tables.items()
+                for table in tables
+            }
+
+    def published_rows(self) -> Rows:
+        """Every row of the marts in PostgreSQL, read by the role that only reads."""
+        reader = self.reader or self.marts
+        with psycopg.connect(reader.conninfo(), password=reader.password) as connection:
+            return {mart: _rows(connection.execute, f"marts.{identifier(mart)}") for mart in self.tables["gold"]}
+
+    def view_rows(self) -> Rows:
+        """Every row of the lake's pinned views."""
+        with self.lake.open(read_only=True) as connection:
+            return {mart: _rows(connection.execute, f"marts.{identifier(mart)}") for mart in self.tables["gold"]}
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.lake.open(read_only=True) as connection:
+            return connection.execute(statement).fetchall()
+
+    def write(self, statement: str) -> None:
+        with self.lake.open() as connection:
+            connection.execute(statement)
+
+
 @dataclass
-class Flow:
-    """One lake, one marts database, one set of sites. `reader` is the role that only reads the marts."""
+class Flow(DomainFlow):
+    """The flow of Nightscout, with one set of sites."""
+
+    domain = DOMAIN
+    tables = TABLES
 
     lake: Lake
     marts: Postgres
@@ -62,28 +169,6 @@ class Flow:
     def connection(self, conn_id: str) -> Connection:
         return Connection.parse(conn_id, self.server.connections()[f"AIRFLOW_CONN_{conn_id.upper()}"])
 
-    def run(self, first: date, end: date, *, full_refresh: bool = False) -> Release:
-        """Everything, from the sites to the certified marts."""
-        interval, run_id = Interval.of_days(first, end), f"test__{next(self.runs)}"
-        self.ingest(interval)
-        gates = [self.gate(Layer.BRONZE, interval, run_id)]
-        self.dbt(Layer.BRONZE, Layer.SILVER, full_refresh=full_refresh)
-        gates.append(self.gate(Layer.SILVER, interval, run_id))
-        self.dbt(Layer.GOLD, full_refresh=full_refresh)
-        gates.append(self.gate(Layer.GOLD, interval, run_id))
-        return self.release(interval, run_id, gates)
-
-    def replay(self, **chosen: Any) -> Release:
-        """What the replay DAG does."""
-        plan, run_id = replay.plan(self.lake, DOMAIN, **chosen), f"test__{next(self.runs)}"
-        resting = suite(DOMAIN, Layer.BRONZE).without_load()
-        gates = [self.gate(Layer.BRONZE, plan.interval, run_id, suite=resting)]
-        self.dbt(Layer.BRONZE, Layer.SILVER)
-        gates.append(self.gate(Layer.SILVER, plan.interval, run_id))
-        self.dbt(Layer.GOLD)
-        gates.append(self.gate(Layer.GOLD, plan.interval, run_id))
-        return self.release(plan.interval, run_id, gates)
-
     def ingest(self, interval: Interval, streams: Sequence[str] = tuple(STREAMS), lookback_days: int = 2) -> None:
         for stream in streams:
             ingest(
@@ -95,71 +180,6 @@ class Flow:
                 pipelines_dir=self.home / "dlt",
                 lookback_days=lookback_days,
             )
-
-    def gate(self, layer: Layer, interval: Interval, run_id: str, **options: Any) -> dict[str, Any]:
-        return run_gate(self.lake, DOMAIN, layer, interval, run_id, self.home / "quality", **options).summary()
-
-    def judge(self, interval: Interval, run_id: str) -> None:
-        """What gate_bronze writes to the lake, without its verdict."""
-        quarantine.set_aside(self.lake, DOMAIN, run_id, interval)
-
-    def dbt(self, *layers: Layer, full_refresh: bool = False, tests: bool = True) -> None:
-        fsck.settle(self.lake, [f"{layer}.{table}" for layer in layers for table in TABLES.get(layer, ())])
-        os.environ.update(dbt_environment(self.lake))
-        places = ["--project-dir", str(dbt_project.PROJECT_DIR), "--profiles-dir", str(dbt_project.PROJECT_DIR)]
-        places += ["--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")]
-        select = ["--select", *(layer.selector(DOMAIN) for layer in layers)]
-        refresh = ["--full-refresh"] if full_refresh else []
-        quiet = ["--log-level", "none", "--log-level-file", "none", "--no-write-json"]
-        command = ["build", *select, "--exclude-resource-type", "unit_test"] if tests else ["run", *select]
-        result = dbt_runner().invoke([*command, *refresh, *places, *quiet])
-        failed = [
-            f"{each.node.name}: {each.message}" for each in result.result or () if each.status in ("error", "fail")
-        ]
-        assert result.success, failed or result.exception
-
-    def release(self, interval: Interval, run_id: str, gates: Sequence[dict[str, Any]]) -> Release:
-        return release(
-            lake=self.lake,
-            marts=self.marts,
-            models=dbt_project.marts(DOMAIN),
-            domain=DOMAIN,
-            interval=interval,
-            dag_run_id=run_id,
-            snapshot_id=gates[-1]["snapshot_id"],
-            gates=gates,
-            code_version="test",
-        )
-
-    # What readers see -----------------------------------------------------------------------------------------
-
-    def lake_rows(self) -> Rows:
-        """Every row of silver and gold, by table, in a stated order."""
-        with self.lake.open(read_only=True) as connection:
-            return {
-                f"{schema}.{table}": _rows(connection.execute, f"{schema}.{identifier(table)}")
-                for schema, tables in TABLES.items()
-                for table in tables
-            }
-
-    def published_rows(self) -> Rows:
-        """Every row of the marts in PostgreSQL, read by the role that only reads."""
-        reader = self.reader or self.marts
-        with psycopg.connect(reader.conninfo(), password=reader.password) as connection:
-            return {mart: _rows(connection.execute, f"marts.{identifier(mart)}") for mart in TABLES["gold"]}
-
-    def view_rows(self) -> Rows:
-        """Every row of the lake's pinned views."""
-        with self.lake.open(read_only=True) as connection:
-            return {mart: _rows(connection.execute, f"marts.{identifier(mart)}") for mart in TABLES["gold"]}
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with self.lake.open(read_only=True) as connection:
-            return connection.execute(statement).fetchall()
-
-    def write(self, statement: str) -> None:
-        with self.lake.open() as connection:
-            connection.execute(statement)
 
 
 @lru_cache(maxsize=1)

@@ -25,3 +25,13 @@
 {% macro duckdb__text_hash(text) -%}
     md5({{ text }})
 {%- endmacro %}
+
+
+{#- The product of the factors so far, zero included; `over` is the window. -#}
+{% macro running_product(factor, over) -%}
+    {{ return(adapter.dispatch('running_product')(factor, over)) }}
+{%- endmacro %}
+
+{% macro duckdb__running_product(factor, over) -%}
+    product({{ factor }}) over {{ over }}
+{%- endmacro %}

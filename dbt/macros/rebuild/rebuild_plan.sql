@@ -1,7 +1,8 @@
 {#-
     Incremental models rebuild whole days. Which days, follows from what bronze says of itself: each load gives its
-    rows a load_seq above all earlier ones, and each window (site, UTC day) that it replaced a window row. A model
-    remembers in meta.watermarks how far it has read each bronze table, and in meta.quarantine_applied which
+    rows a load_seq above all earlier ones, and the days of its rows are those that it changed. Where loads replace
+    windows (site, UTC day), a window row stands for the day that became empty; where they replace keys, the day of a
+    row never changes, and a row that went stays as a tombstone. A model remembers in meta.watermarks how far it has read each bronze table, and in meta.quarantine_applied which
     quarantined rows it left out. Both are written in the transaction that writes the model.
 
     rebuild_plan decides once, while the model is compiled, and the plan is kept in the compiled SQL as a comment:
@@ -229,7 +230,7 @@
                 site,
                 interval_date
             from {{ rebuild__relation('bronze', bound.table) }}
-            where record_id is null and load_seq > {{ bound.from }} and load_seq <= {{ bound.until }}
+            where load_seq > {{ bound.from }} and load_seq <= {{ bound.until }}
             {{ 'union' if not loop.last }}
             {% endfor %}
             {% for table, site, day, fingerprint in quarantine %}

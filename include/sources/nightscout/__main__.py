@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,8 @@ from rich.table import Table
 from include import runtime
 from include import settings as environment
 from include.errors import LakehouseError
-from include.interval import ONE_DAY, Interval
+from include.interval import Interval
+from include.sources.command import From, To, chosen, interval_of, stream_of, told
 from include.sources.nightscout.client import SiteClient
 from include.sources.nightscout.sites import Site, read_sites
 from include.sources.nightscout.streams import ENTRIES, STREAMS, Record, Stream
@@ -28,8 +28,6 @@ app = typer.Typer(
 console = Console()
 
 StreamName = Annotated[str, typer.Argument(help=f"One of {', '.join(STREAMS)}.")]
-From = Annotated[str | None, typer.Option("--from", help="First UTC day, as 2026-11-01; by default yesterday.")]
-To = Annotated[str | None, typer.Option("--to", help="UTC day after the last; by default the day after --from.")]
 SitesFile = Annotated[Path | None, typer.Option("--sites", help="Sites file; by default LAKE_NIGHTSCOUT_SITES.")]
 SiteNames = Annotated[list[str] | None, typer.Option("--site", help="Only this site; may be repeated.")]
 
@@ -44,8 +42,8 @@ def fetch(
     as_json: Annotated[bool, typer.Option("--json", help="Records as JSON lines instead of counts.")] = False,
 ) -> None:
     """Fetch records of an interval and print or count them; needs no lake and changes nothing."""
-    with _errors():
-        spec, interval = _stream(stream), _interval(first, end)
+    with told():
+        spec, interval = stream_of(stream, STREAMS), interval_of(first, end)
         table = Table("site", "API", "day", "records", title=f"{spec.name} {interval}")
         for client in _clients(_sites(sites, site)):
             counts = dict.fromkeys(interval.days(), 0)
@@ -74,11 +72,11 @@ def load(
     lookback_days: Annotated[int | None, typer.Option(min=0, help="Days before the interval to read again.")] = None,
 ) -> None:
     """Load an interval into the lake's bronze tables, as the `ingest` tasks do."""
-    with _errors():
+    with told():
         from include.sources.nightscout.pipeline import ingest
 
-        specs = list(STREAMS.values()) if stream == "all" else [_stream(stream)]
-        interval, chosen = _interval(first, end), _sites(sites, site)
+        specs = list(STREAMS.values()) if stream == "all" else [stream_of(stream, STREAMS)]
+        interval, chosen = interval_of(first, end), _sites(sites, site)
         settings = environment.settings()
         lake = runtime.lake()
         table = Table("stream", "site", "API", "windows", "records", "load", title=f"bronze {interval}")
@@ -105,7 +103,7 @@ def load(
 @app.command()
 def check(sites: SitesFile = None, site: SiteNames = None) -> None:
     """Can every site be reached: API, version, rights, clock, newest reading. Exit status 1 if one cannot."""
-    with _errors():
+    with told():
         table = Table("site", "API", "version", "may", "clock ahead", "newest reading")
         failures: list[str] = []
         for each in _sites(sites, site):
@@ -142,29 +140,7 @@ def _clients(sites: Sequence[Site]) -> Iterator[SiteClient]:
 
 def _sites(path: Path | None, names: Sequence[str] | None) -> list[Site]:
     listed = read_sites(path or environment.settings().sites_file)
-    known = {site.site: site for site in listed}
-    unknown = sorted(set(names or ()) - set(known))
-    if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)} is not in the sites file; known are {', '.join(known)}.")
-    return [site for site in listed if not names or site.site in names]
-
-
-def _stream(name: str) -> Stream:
-    if name not in STREAMS:
-        raise typer.BadParameter(f"{name} is no stream; known are {', '.join(STREAMS)}.")
-    return STREAMS[name]
-
-
-def _interval(first: str | None, end: str | None) -> Interval:
-    if first is None and end is None:
-        return Interval.last_complete_day(datetime.now(UTC))
-    if first is None:
-        raise typer.BadParameter("--to needs --from.")
-    try:
-        start = date.fromisoformat(first)
-        return Interval.of_days(start, date.fromisoformat(end) if end else start + ONE_DAY)
-    except ValueError:
-        raise typer.BadParameter(f"{first} or {end} is not a date such as 2026-11-01.") from None
+    return chosen({site.site: site for site in listed}, names, "sites")
 
 
 def _progress(stream: Stream, show: Callable[[str], None]) -> Callable[[str, int], None]:
@@ -180,15 +156,6 @@ def _progress(stream: Stream, show: Callable[[str], None]) -> Callable[[str, int
 def _when(record: Record | None) -> str:
     moment: Any = None if record is None else ENTRIES.event_time(record)
     return "none" if moment is None else datetime.fromtimestamp(moment / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except LakehouseError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

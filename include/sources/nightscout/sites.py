@@ -3,12 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-
 from include.errors import SetupError
+from include.sources.listing import read_entries
 
 UNITS = ("mg/dl", "mmol/l")
 KEYS = ("site", "connection_id", "time_zone", "units", "optional", "url")
@@ -65,38 +63,4 @@ def read_sites(path: Path) -> tuple[Site, ...]:
         SetupError: the file is missing, is not such a list, is empty, or a site in it is wrong or there twice.
     """
     hint = "set LAKE_NIGHTSCOUT_SITES to a file that lists your sites (see include/sources/nightscout/README.md)"
-    if not path.is_file():
-        raise SetupError(f"There is no sites file at {path}; {hint}, or run `make demo`, which writes one.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SetupError(f"The sites file {path} is not YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        raise SetupError(f"The sites file {path} is empty; {hint}.")
-    listed = content.get("sites") if isinstance(content, dict) else None
-    if not isinstance(listed, list) or set(content) != {"sites"}:
-        raise SetupError(f"The sites file {path} must hold one key, 'sites', with a list of sites.")
-    if not listed:
-        raise SetupError(f"The sites file {path} lists no site; {hint}.")
-    sites = tuple(_site(path, number, values) for number, values in enumerate(listed, 1))
-    names = [site.site for site in sites]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SetupError(f"The sites file {path} lists {', '.join(twice)} more than once.")
-    return sites
-
-
-def _site(path: Path, number: int, values: Any) -> Site:
-    where = f"Entry {number} of the sites file {path}"
-    if not isinstance(values, dict):
-        raise SetupError(f"{where} is not a list of 'key: value' lines.")
-    unknown = sorted(str(key) for key in values if key not in KEYS)
-    if unknown:
-        raise SetupError(f"{where} has unknown key {', '.join(unknown)}; known are {', '.join(KEYS)}.")
-    missing = [key for key in ("site", "time_zone") if key not in values]
-    if missing:
-        raise SetupError(f"{where} lacks {' and '.join(missing)}.")
-    try:
-        return Site(**values)
-    except SetupError as error:
-        raise SetupError(f"{where}: {error}") from None
+    return read_entries(path, "sites", Site, keys=KEYS, required=("site", "time_zone"), hint=hint)

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from include.interval import Interval
+from include.sources import dlt_runtime
 from include.sources.nightscout.fetch import SiteAnswer
 from include.sources.nightscout.streams import Stream
 from include.sources.nightscout.tables import LINEAGE_FIELDS, payload_fields
@@ -24,24 +25,8 @@ def nightscout(
     Raises:
         SchemaError: a field has another type than the stream declares or bronze has.
     """
-    import dlt
-
     tables = list(arrow_tables(stream, answers, interval, load_seq, bronze))
-
-    @dlt.resource(
-        name=stream.table,
-        write_disposition={"disposition": "merge", "strategy": "delete-insert"},
-        merge_key=("site", "interval_date"),
-        schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
-    )
-    def records() -> Iterator[pa.Table]:
-        yield from tables
-
-    @dlt.source(name=stream.table)
-    def source() -> Any:
-        return records
-
-    return source()
+    return dlt_runtime.source(stream.table, lambda: tables, dlt_runtime.BY_WINDOW)
 
 
 def arrow_tables(

@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from include.sources import bronze
+
 Record = Mapping[str, Any]
 
 EPOCH = date(1970, 1, 1)
@@ -98,20 +100,7 @@ class Stream:
 
 
 # Columns that every row has, before the payload. `_dlt_load_id` follows the payload.
-LINEAGE = (
-    "site",
-    "interval_date",
-    "record_id",
-    "load_seq",
-    "interval_start",
-    "interval_end",
-    "fetched_at",
-    "api_version",
-    "site_time_zone",
-    "site_units",
-    "window_records",
-    "_dlt_load_id",
-)
+LINEAGE = (*bronze.LINEAGE, "api_version", "site_time_zone", "site_units")
 
 
 def day_of(moment: int) -> date | None:

@@ -68,7 +68,7 @@ def test_what_is_expected_reads_as_a_sentence() -> None:
 
 
 def test_every_domain_has_a_suite_with_checks_for_each_layer() -> None:
-    assert domains() == ["nightscout"]
+    assert domains() == ["nightscout", "saas"]
     for domain in domains():
         for layer in Layer:
             assert suite(domain, layer).checks

@@ -17,6 +17,7 @@ from include.release import cli, explain_page
 from include.release.certify import release
 from include.release.explain import Explanation, explain, parse_where, upstreams
 from tests.conftest import fresh_database
+from tests.dbt.conftest import NIGHTSCOUT
 from tests.include.quality.conftest import DAYS, ONE_DAY, Built, at, readings
 from tests.include.release.building import gate
 
@@ -111,7 +112,7 @@ def test_an_old_release_is_explained_as_it_was(built: Built, marts: Postgres, db
     try:
         half = readings("ada", DAY, [100.0] * 144)
         bronze.load(built.lake, "entries", [DAY], half, sites=["ada"], fetched_at=at(DAYS[-1] + ONE_DAY, 90))
-        dbt(built.lake, "run")
+        dbt(built.lake, "run", *NIGHTSCOUT)
         with built.lake.open() as connection:
             newest = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
         assert certify(built, marts, newest, "run-2") == 2
