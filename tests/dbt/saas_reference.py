@@ -119,6 +119,54 @@ def mrr_movements(rows: Iterable[Row], months: Iterable[date]) -> list[Row]:
     return bridge
 
 
+def retention_over_a_year(rows: Iterable[Row], then_at_rates_of: Mapping[tuple[int, date], Decimal]) -> dict[date, Row]:
+    """Gross and net retention by month, in percent.
+
+    Args:
+        then_at_rates_of: by account and month, what it paid twelve months before at the rates of the month.
+    """
+    now = {(row["account_id"], row["month_start_date"]): row["mrr"] for row in rows}
+    found = {}
+    for month in sorted({month for _, month in then_at_rates_of}):
+        of_month = {key: then for key, then in then_at_rates_of.items() if key[1] == month}
+        opening = sum(of_month.values(), ZERO)
+        kept = sum((min(then, now.get(key, ZERO)) for key, then in of_month.items()), ZERO)
+        retained = sum((now.get(key, ZERO) for key in of_month), ZERO)
+        found[month] = {
+            "gross_revenue_retention_12m_pct": _pct(kept, opening),
+            "net_revenue_retention_12m_pct": _pct(retained, opening),
+        }
+    return found
+
+
+def paid_a_year_before(
+    subscriptions: Iterable[Record],
+    changes: Iterable[Record],
+    accounts: Iterable[Record],
+    rate_on: Mapping[str, Mapping[date, Decimal]],
+    last_day: date,
+) -> dict[tuple[int, date], Decimal]:
+    """By account and month, what it paid twelve months before at the rates of the month's last day."""
+    changes = sorted(changes, key=lambda change: (change["effective_at"], change["change_id"]))
+    deleted = {account["account_id"]: account.get("deleted_at") for account in accounts}
+    months = months_of(changes, last_day)
+    paid: dict[tuple[int, date], Decimal] = {}
+    for (_, before, _), (month, _, day) in zip(months, months[12:], strict=False):
+        for subscription in subscriptions:
+            account_id = subscription["account_id"]
+            history = [change for change in changes if change["subscription_id"] == subscription["subscription_id"]]
+            ends = [end for end in (subscription.get("deleted_at"), deleted.get(account_id)) if end is not None]
+            _, amount = state_before(history, before, min(ends, default=None))
+            if amount > 0:
+                key = (account_id, month)
+                paid[key] = paid.get(key, ZERO) + cents(amount * rate_on[subscription["currency"]][day])
+    return paid
+
+
+def _pct(part: Decimal, whole: Decimal) -> Decimal:
+    return (100 * part / whole).quantize(Decimal("0.0001"), ROUND_HALF_UP)
+
+
 def _movement(was_paying: bool, is_paying: bool, is_first: bool, opening: Decimal, closing: Decimal) -> str:
     if not was_paying:
         return "new" if is_first else "reactivation"

@@ -36,13 +36,14 @@ def test_mrr_is_what_plain_python_computes(lake: Lake, dbt: Dbt, seed: int) -> N
 
     dbt(lake, "build", "--select", "path:models/*/saas", "--exclude", "test_type:unit")
 
-    expected = saas_reference.mrr_monthly(
+    past = (
         history["subscriptions"],
         history["subscription_changes"],
         history["accounts"],
         _carried(history["exchange_rates"]),
         LAST,
     )
+    expected = saas_reference.mrr_monthly(*past)
     assert {row["movement"] for row in expected} == {
         "new", "reactivation", "expansion", "contraction", "churn", "renewal",
     }  # fmt: skip
@@ -52,6 +53,12 @@ def test_mrr_is_what_plain_python_computes(lake: Lake, dbt: Dbt, seed: int) -> N
     months = [month for month, _, _ in saas_reference.months_of(history["subscription_changes"], LAST)]
     bridge = saas_reference.mrr_movements(expected, months)
     assert _rows(lake, "gold.mrt_mrr_movements", bridge[0], "month_start_date") == bridge
+    kept = saas_reference.retention_over_a_year(expected, saas_reference.paid_a_year_before(*past))
+    assert len(kept) == 3
+    like = dict.fromkeys(("month_start_date", *kept[date(2025, 1, 1)]))
+    found = _rows(lake, "gold.mrt_churn", like, "month_start_date")
+    assert {row.pop("month_start_date"): row for row in found[12:]} == kept
+    assert not any(value for row in found[:12] for name, value in row.items() if name != "month_start_date")
 
 
 @pytest.mark.parametrize("seed", [21, pytest.param(22, marks=pytest.mark.torture)])
