@@ -163,6 +163,52 @@ def paid_a_year_before(
     return paid
 
 
+def earned_by_month(
+    lines: Iterable[Record],
+    invoices: Iterable[Record],
+    rate_on: Mapping[str, Mapping[date, Decimal]],
+    months: Iterable[tuple[date, datetime, date]],
+) -> dict[date, Decimal]:
+    """What was invoiced for subscriptions, spread over the periods of its lines by time."""
+    documents = {invoice["invoice_id"]: invoice for invoice in invoices}
+    months = list(months)
+    sums: dict[tuple[str, date], Decimal] = defaultdict(Decimal)
+    for line in lines:
+        invoice = documents[line["invoice_id"]]
+        if invoice["status"] in ("draft", "void") or line["line_type"] in ("tax", "one_off"):
+            continue
+        begins, ends = line["period_start"], line["period_end"]
+        for month, _, _ in months:
+            following = _midnight((month + timedelta(days=32)).replace(day=1))
+            if begins is None:
+                earned = line["amount"] if month == invoice["issued_at"].date().replace(day=1) else ZERO
+            else:
+                earned = _earned(line["amount"], begins, ends, following) - _earned(
+                    line["amount"], begins, ends, _midnight(month)
+                )
+            sums[invoice["currency"], month] += earned
+    return {
+        month: sum((cents(sums[currency, month] * of_day[day]) for currency, of_day in rate_on.items()), ZERO)
+        for month, _, day in months
+    }
+
+
+def _earned(amount: Decimal, begins: datetime, ends: datetime, until: datetime) -> Decimal:
+    millisecond = timedelta(milliseconds=1)
+    elapsed = min(max(until - begins, timedelta()), ends - begins) // millisecond
+    return cents(amount * elapsed / ((ends - begins) // millisecond))
+
+
+def survival(lives: Iterable[tuple[int, bool]]) -> dict[int, float]:
+    """Kaplan and Meier's estimate after each day with a churn, of (days, churned)."""
+    lives, left, curve = list(lives), 1.0, {}
+    for day in sorted({days for days, churned in lives if churned}):
+        at_risk = sum(days >= day for days, _ in lives)
+        left *= 1 - sum(days == day and churned for days, churned in lives) / at_risk
+        curve[day] = left
+    return curve
+
+
 def _pct(part: Decimal, whole: Decimal) -> Decimal:
     return (100 * part / whole).quantize(Decimal("0.0001"), ROUND_HALF_UP)
 
