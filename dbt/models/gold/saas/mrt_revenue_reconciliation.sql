@@ -49,14 +49,11 @@ spread as (
 shares as (
 
     select
-        *,
-        least(
-            greatest({{ epoch_ms_of(instant_of_day('month_start_date')) }} - starts_ms, 0), length_ms
-        ) as ms_before,
-        least(
-            greatest({{ epoch_ms_of(instant_of_day(add_months('month_start_date', 1))) }} - starts_ms, 0), length_ms
-        ) as ms_after
+        spread.*,
+        least(greatest({{ epoch_ms_of('months.starts_at') }} - spread.starts_ms, 0), spread.length_ms) as ms_before,
+        least(greatest({{ epoch_ms_of('months.ends_at') }} - spread.starts_ms, 0), spread.length_ms) as ms_after
     from spread
+    inner join months using (site, month_start_date)
 
 ),
 
@@ -66,8 +63,8 @@ earned_by_month as (
         site,
         month_start_date,
         currency,
-        {{ quotient('amount * ms_after', 'length_ms', 2) }}
-        - {{ quotient('amount * ms_before', 'length_ms', 2) }} as earned
+        case when ms_after = length_ms then amount else {{ quotient('amount * ms_after', 'length_ms', 2) }} end
+        - case when ms_before = 0 then 0 else {{ quotient('amount * ms_before', 'length_ms', 2) }} end as earned
     from shares
     union all
     select
