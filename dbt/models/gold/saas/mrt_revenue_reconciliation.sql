@@ -10,6 +10,7 @@ lines as (
 
     select
         *,
+        cast(amount * 100 as bigint) as cents,
         {{ epoch_ms_of('period_starts_at') }} as starts_ms,
         {{ epoch_ms_of('period_ends_at') }} - {{ epoch_ms_of('period_starts_at') }} as length_ms
     from {{ ref('fct_invoice_line') }}
@@ -39,7 +40,7 @@ spread as (
         'period_starts_at',
         "period_ends_at - interval '1' millisecond",
         'lines',
-        columns='site, currency, amount, starts_ms, length_ms, is_recurring'
+        columns='site, currency, cents, starts_ms, length_ms, is_recurring'
     ) }}
     where is_recurring and length_ms > 0
 
@@ -63,15 +64,15 @@ earned_by_month as (
         site,
         month_start_date,
         currency,
-        case when ms_after = length_ms then amount else {{ quotient('amount * ms_after', 'length_ms', 2) }} end
-        - case when ms_before = 0 then 0 else {{ quotient('amount * ms_before', 'length_ms', 2) }} end as earned
+        {{ share_of_cents('cents', 'ms_after', 'length_ms') }}
+        - {{ share_of_cents('cents', 'ms_before', 'length_ms') }} as earned_cents
     from shares
     union all
     select
         site,
         {{ month_of('issued_date') }} as month_start_date,
         currency,
-        amount as earned
+        cents as earned_cents
     from lines
     where is_recurring and coalesce(length_ms, 0) <= 0
 
@@ -87,7 +88,7 @@ earned as (
         cast(0 as decimal(18, 2)) as refunded,
         cast(0 as decimal(18, 2)) as one_off,
         cast(0 as decimal(18, 2)) as uncollectible,
-        sum(earned) as earned
+        cast(sum(earned_cents) as decimal(28, 0)) * cast(0.01 as decimal(3, 2)) as earned
     from earned_by_month
     group by site, month_start_date, currency
 
