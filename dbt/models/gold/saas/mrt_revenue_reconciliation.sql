@@ -10,6 +10,7 @@ lines as (
 
     select
         *,
+        cast(amount * 100 as bigint) as cents,
         {{ epoch_ms_of('period_starts_at') }} as starts_ms,
         {{ epoch_ms_of('period_ends_at') }} - {{ epoch_ms_of('period_starts_at') }} as length_ms
     from {{ ref('fct_invoice_line') }}
@@ -39,7 +40,7 @@ spread as (
         'period_starts_at',
         "period_ends_at - interval '1' millisecond",
         'lines',
-        columns='site, currency, amount, starts_ms, length_ms, is_recurring'
+        columns='site, currency, cents, starts_ms, length_ms, is_recurring'
     ) }}
     where is_recurring and length_ms > 0
 
@@ -49,14 +50,11 @@ spread as (
 shares as (
 
     select
-        *,
-        least(
-            greatest({{ epoch_ms_of(instant_of_day('month_start_date')) }} - starts_ms, 0), length_ms
-        ) as ms_before,
-        least(
-            greatest({{ epoch_ms_of(instant_of_day(add_months('month_start_date', 1))) }} - starts_ms, 0), length_ms
-        ) as ms_after
+        spread.*,
+        least(greatest({{ epoch_ms_of('months.starts_at') }} - spread.starts_ms, 0), spread.length_ms) as ms_before,
+        least(greatest({{ epoch_ms_of('months.ends_at') }} - spread.starts_ms, 0), spread.length_ms) as ms_after
     from spread
+    inner join months using (site, month_start_date)
 
 ),
 
@@ -66,15 +64,15 @@ earned_by_month as (
         site,
         month_start_date,
         currency,
-        {{ quotient('amount * ms_after', 'length_ms', 2) }}
-        - {{ quotient('amount * ms_before', 'length_ms', 2) }} as earned
+        {{ share_of_cents('cents', 'ms_after', 'length_ms') }}
+        - {{ share_of_cents('cents', 'ms_before', 'length_ms') }} as earned_cents
     from shares
     union all
     select
         site,
         {{ month_of('issued_date') }} as month_start_date,
         currency,
-        amount as earned
+        cents as earned_cents
     from lines
     where is_recurring and coalesce(length_ms, 0) <= 0
 
@@ -90,7 +88,7 @@ earned as (
         cast(0 as decimal(18, 2)) as refunded,
         cast(0 as decimal(18, 2)) as one_off,
         cast(0 as decimal(18, 2)) as uncollectible,
-        sum(earned) as earned
+        cast(sum(earned_cents) as decimal(28, 0)) * cast(0.01 as decimal(3, 2)) as earned
     from earned_by_month
     group by site, month_start_date, currency
 
