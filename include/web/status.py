@@ -162,8 +162,10 @@ def _domain(
     answer: LakeAnswer | None,
     now: datetime,
 ) -> list[State]:
-    states = [_release(domain, ledger, now), *_gates(sources.quality_dir, domain)]
     head = ledger.heads().get(domain) if ledger is not None else None
+    if ledger is not None and head is None and _is_unused(sources.quality_dir, domain):
+        return [State("Use", Level.OK, f"It has not run yet; `lake run {domain}` or DAG {domain}_daily runs it.")]
+    states = [_release(domain, ledger, now), *_gates(sources.quality_dir, domain)]
     if head is None or marts is None:
         reason = "There is no release to compare with." if ledger is not None else "The ledger could not be read."
         return [*states, State("Marts", Level.UNKNOWN, reason), State("Lake views", Level.UNKNOWN, reason)]
@@ -188,6 +190,11 @@ def _release(domain: str, ledger: Ledger | None, now: datetime) -> State:
         return State(name, Level.OK, reason, f"releases/{head.release_id}")
     late = f"{reason} A daily release is late after {pages.span(LATE)}."
     return State(name, Level.LATE, late, f"releases/{head.release_id}")
+
+
+def _is_unused(quality_dir: Path, domain: str) -> bool:
+    """Nothing of the domain was ever checked, so that no release of it is missed."""
+    return not quality.unreadable(quality_dir) and not any(quality.latest(quality_dir, domain).values())
 
 
 def _gates(quality_dir: Path, domain: str) -> list[State]:

@@ -1,6 +1,7 @@
 """Nightscout alone, without Airflow: `python -m include.sources.nightscout --help`."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 StreamName = Annotated[str, typer.Argument(help=f"One of {', '.join(STREAMS)}.")]
 SitesFile = Annotated[Path | None, typer.Option("--sites", help="Sites file; by default LAKE_NIGHTSCOUT_SITES.")]

@@ -1,5 +1,6 @@
 """The command of a domain whose source is operational databases: look at them, load them into the lake."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +30,7 @@ def command(
         no_args_is_help=True,
         add_completion=False,
     )
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     variable = f"LAKE_{domain.upper()}_DATABASES"
     databases_option = Annotated[
         Path | None, typer.Option("--databases", help=f"Databases file; by default {variable}.")

@@ -81,13 +81,14 @@ def gate(
     *,
     success: bool = True,
     observed: str = "-1",
+    domain: str = "nightscout",
 ) -> GateResult:
     """The result of a gate as the gate leaves it, with a page of Data Docs."""
     finding = Finding("mean_in_range", "gold.mrt_daily_glycaemia", "40 to 400", observed, "Impossible otherwise.")
     folder = results.run_folder(quality_dir, dag_run_id)
     result = GateResult(
         gate=name,
-        domain="nightscout",
+        domain=domain,
         dag_run_id=dag_run_id,
         interval=(interval.start.isoformat(), interval.end.isoformat()),
         snapshot_id=snapshot_id,

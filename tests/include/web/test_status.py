@@ -156,12 +156,21 @@ def test_nothing_is_ok_that_could_not_be_checked(
     assert not released.html("/status").count('<h1>Status <span class="mark ok"')
 
 
-def test_a_domain_that_was_never_released_is_not_ok(released: Pages) -> None:
+def test_a_domain_that_ran_and_was_never_released_is_not_ok(released: Pages) -> None:
     released.domains = ["nightscout", "saas"]
+    day = Interval.of_days(date(2026, 11, 3), date(2026, 11, 4))
+    sample.gate(released.quality_dir, "gate_bronze", "scheduled__2026-11-03", day, 9, domain="saas")
     answer = released.json("/status")
     saas = next(group for group in answer["groups"] if group["name"] == "saas")
-    assert {state["level"] for state in saas["states"]} == {"unknown", "failed"}
+    assert {state["level"] for state in saas["states"]} == {"ok", "unknown", "failed"}
     assert answer["level"] == "failed"
+
+
+def test_a_domain_that_has_not_run_is_said_to_be_unused(released: Pages) -> None:
+    released.domains = ["nightscout", "saas"]
+    saas = next(group for group in released.json("/status")["groups"] if group["name"] == "saas")
+    assert [(state["level"], state["name"]) for state in saas["states"]] == [("ok", "Use")]
+    assert "has not run yet" in saas["states"][0]["reason"]
 
 
 def test_the_page_shows_each_state_with_its_reason(released: Pages) -> None:
