@@ -3,8 +3,10 @@
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from include.connections import Connection
@@ -13,6 +15,7 @@ from include.settings import ROOT
 from tests.deploy import files
 
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+PULL_REQUEST = WORKFLOW.with_name("pull-request.yml")
 
 
 def astro() -> dict[str, Any]:
@@ -83,8 +86,9 @@ def test_workflow_runs_what_a_laptop_runs_on_every_python_that_is_supported() ->
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_workflow_may_only_read_and_its_actions_are_pinned() -> None:
-    text = WORKFLOW.read_text()
+@pytest.mark.parametrize("path", sorted(WORKFLOW.parent.glob("*")), ids=lambda path: path.name)
+def test_workflow_may_only_read_and_its_actions_are_pinned(path: Path) -> None:
+    text = path.read_text()
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {"contents": "read"}
     assert "secrets." not in text
@@ -108,3 +112,14 @@ def test_guide_names_only_files_and_services_that_exist(services: dict[str, Any]
     for name in re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)`", guide):
         known = set(files.env_values(files.ENV_EXAMPLE)) | {"AIRFLOW_CONN_NIGHTSCOUT_HOME", "COMPOSE_PROFILES"}
         assert name in known, name
+
+
+def test_pull_requests_are_checked_against_their_base_with_its_history() -> None:
+    workflow = yaml.safe_load(PULL_REQUEST.read_text())
+    assert set(workflow[True]) == {"pull_request"}
+    steps = workflow["jobs"]["check"]["steps"]
+    assert next(step for step in steps if "checkout" in step.get("uses", ""))["with"]["fetch-depth"] == 0
+    (run,) = [step for step in steps if "run" in step]
+    # The branch's name is somebody's text: it comes by the environment, never into the script.
+    assert run["run"] == 'make pr BASE="origin/$BASE_BRANCH"'
+    assert run["env"] == {"BASE_BRANCH": "${{ github.base_ref }}"}
