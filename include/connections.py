@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from include.errors import SetupError
 
@@ -103,6 +103,12 @@ class Postgres:
             "connect_timeout=10"
             + "".join(f" {key}={_libpq(value)}" for key in ("sslmode", "sslrootcert") if (value := getattr(self, key)))
         )
+
+    def uri(self) -> str:
+        """What `AIRFLOW_CONN_<ID>` takes; the password is in it."""
+        login = f"{quote(self.user, safe='')}:{quote(self.password or '', safe='')}"
+        port = "" if self.port == 5432 else f":{self.port}"
+        return f"postgres://{login}@{port}/{quote(self.database, safe='')}?host={quote(self.host, safe='')}"
 
     def passfile_line(self) -> str:
         """This server's line in a libpq password file."""

@@ -217,9 +217,7 @@ def _write_environment(settings: Settings, server) -> None:
     keys = _generated(home / "keys.json")
 
     def uri(role: str, database: str | None = None) -> str:
-        target = server.as_role(role, database)
-        login = f"{quote(target.user)}:{quote(target.password or '')}"
-        return f"postgres://{login}@/{target.database}?host={quote(target.host, safe='')}"
+        return server.as_role(role, database).uri()
 
     metadata = server.as_role("airflow")
     variables = {

@@ -56,3 +56,10 @@ def test_encryption_is_what_the_connection_asks_for() -> None:
     assert "ssl" not in Postgres.of(plain).conninfo()
     strict = Connection.parse("c", "postgres://reader:secret-word@db.example.org/production?sslmode=verify-full")
     assert Postgres.of(strict).conninfo().endswith(" sslmode='verify-full'")
+
+
+@pytest.mark.parametrize("port", [5432, 6543])
+@pytest.mark.parametrize("host", ["db.example", "/tmp/a folder/pg"])
+def test_a_database_reads_back_from_its_uri(host: str, port: int) -> None:
+    target = Postgres(host, port, "marts", "marts_publisher", "p@ss/w:rd%?&é")
+    assert Postgres.of(Connection.parse("marts", target.uri())) == target

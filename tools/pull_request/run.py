@@ -86,7 +86,7 @@ class Pipeline:
         lake = runtime.lake()
         tables = [f"{layer}.{model.name}" for model in dbt_project.models(layer, self.domain)]
         fsck.settle(lake, [*tables, *fsck.BOOKKEEPING])
-        os.environ.update(dbt_environment(lake))
+        os.environ.update(dbt_environment(lake, runtime.pseudonym_keys(self.domain)))
         places = ["--project-dir", str(dbt_project.PROJECT_DIR), "--profiles-dir", str(dbt_project.PROJECT_DIR)]
         places += ["--target-path", str(settings().home / "target"), "--log-path", str(settings().home / "logs")]
         quiet = ["--log-level", "none", "--log-level-file", "none", "--no-write-json"]

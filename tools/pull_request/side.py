@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -103,10 +102,10 @@ class Side:
             "LAKE_EXTENSION_DIR": str(place.extensions),
             "LAKE_MEMORY_LIMIT": "2GB",
             "LAKE_THREADS": "1",  # with several, DuckDB takes twice as long over tables this small
-            "AIRFLOW_CONN_LAKE_CATALOG": uri(catalog),
+            "AIRFLOW_CONN_LAKE_CATALOG": catalog.uri(),
             "AIRFLOW_CONN_LAKE_STORAGE": json.dumps({"conn_type": "file", "extra": {"path": str(self.home / "lake")}}),
-            "AIRFLOW_CONN_MARTS": uri(marts),
-            "AIRFLOW_CONN_MARTS_READER": uri(server.as_role(reader, marts.database)),
+            "AIRFLOW_CONN_MARTS": marts.uri(),
+            "AIRFLOW_CONN_MARTS_READER": server.as_role(reader, marts.database).uri(),
         }
 
     def _python(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
@@ -155,12 +154,6 @@ def worktree(root: Path, commit: str, folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run([*git, "remove", "--force", str(folder)], check=True)
-
-
-def uri(target: Postgres) -> str:
-    """A database as a connection's URI."""
-    login = f"{quote(target.user)}:{quote(target.password or '')}"
-    return f"postgres://{login}@/{target.database}?host={quote(target.host, safe='')}"
 
 
 def _create_database(server: LocalPostgres, owner: str, name: str, reader: str | None = None) -> Postgres:
