@@ -14,6 +14,8 @@ from tools.pull_request.rows import Difference
 
 FILES_SHOWN = 20
 COLUMNS_SHOWN = 8
+# Of how many marts the first rows are unfolded.
+SHOWN = 2
 # A file that takes this much longer than before, and more than this many seconds longer, is pointed at.
 SLOWER, SLOWER_SECONDS = 1.5, 0.5
 
@@ -154,14 +156,14 @@ def _marts(outcome: Outcome) -> Iterator[str]:
     if untouched := same - outcome.affected:
         yield f"**Untouched** (nothing they are made from changed, and their rows are the same): {_names(untouched)}."
     for found in differing:
-        yield from _examples(found)
+        yield from _examples(found, shown=len(differing) <= SHOWN)
     silver = [found for tables in outcome.compared.values() for found in tables.values() if found]
     if silver := [found for found in silver if not _is_mart(found.table)]:
         named = "; ".join(f"`{found.table}` ({_in_words(found)})" for found in silver)
         yield f"**Upstream of the marts**, these differ as well: {named}."
 
 
-def _examples(found: Difference) -> Iterator[str]:
+def _examples(found: Difference, *, shown: bool) -> Iterator[str]:
     if not found.examples:
         return
     keys = list(found.examples[0].key)
@@ -174,7 +176,7 @@ def _examples(found: Difference) -> Iterator[str]:
     if not any(line[-1] for line in lines):
         head, lines = head[:-1], [line[:-1] for line in lines]
     title = f"<code>{found.name}</code>: the first {len(found.examples)} of {_count(found.changed, 'row')} that changed"
-    yield _folded(title, _table(head, lines), shown=len(lines) <= 2 * COLUMNS_SHOWN)
+    yield _folded(title, _table(head, lines), shown=shown)
 
 
 def _models(outcome: Outcome) -> Iterator[str]:
@@ -200,7 +202,7 @@ def _models(outcome: Outcome) -> Iterator[str]:
 def _reached(table: str, reached: Any, whole: frozenset[str]) -> str:
     columns = reached.get(table, ())
     if table in whole:
-        return f"all {len(columns)}, as its choice of rows is"
+        return f"all {len(columns)}: which rows there are depends on the change"
     return ", ".join(f"`{column}`" for column in columns) or "none"
 
 
