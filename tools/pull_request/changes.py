@@ -38,14 +38,12 @@ class Selection:
         whole: domains in which everything counts as affected, since more than their dbt models changed.
         dags: DAGs of no domain, whose files changed; they are parsed and compared, not run.
         lost: pipeline files that select nothing.
-        outside: changes to other files.
     """
 
     domains: dict[str, list[str]]
     whole: frozenset[str]
     dags: dict[str, list[str]]
     lost: list[str]
-    outside: list[Change]
 
     @property
     def is_empty(self) -> bool:
@@ -87,12 +85,12 @@ def select(
     Args:
         domains: every domain that has a daily pipeline.
         dags_of: by DAG file, its DAGs, each with the domain that it runs, if any.
-        model_domains: domains of models that differ between the two sides, for dbt files that belong to no one domain.
+        model_domains: domains of models that differ between the two sides, for macros, which belong to no one domain.
     """
     chosen: dict[str, list[str]] = {}
     whole: set[str] = set()
     dags: dict[str, list[str]] = {}
-    lost, outside = [], []
+    lost: list[str] = []
 
     def choose(names: Iterable[str], path: str, *, all_of_it: bool) -> None:
         for name in sorted(names):
@@ -103,8 +101,8 @@ def select(
     for change in changes:
         path = change.path
         if not change.is_pipeline:
-            outside.append(change)
-        elif change.folder == "dags":
+            continue
+        if change.folder == "dags":
             found = dags_of.get(path, ())
             choose({domain for _, domain in found if domain}, path, all_of_it=False)
             for dag_id, domain in found:
@@ -117,14 +115,14 @@ def select(
             choose(own, path, all_of_it=False)
             if not own:
                 lost.append(path)
-        elif change.folder == "dbt":
-            # A macro or a setting: the models that it changes say whose it is; one that changes none is everybody's.
-            choose(model_domains or domains, path, all_of_it=False)
+        elif path.startswith("dbt/macros/"):
+            # The models that it changes say whose it is; one that changes none is everybody's.
+            choose(model_domains or domains, path, all_of_it=not model_domains)
         else:
             choose(_domains_in(path, domains) or domains, path, all_of_it=True)
     if not domains:
         lost += [path for paths in chosen.values() for path in paths]
-    return Selection(chosen, frozenset(whole), dags, lost, outside)
+    return Selection(chosen, frozenset(whole), dags, lost)
 
 
 def _domains_in(path: str, domains: Collection[str]) -> set[str]:

@@ -165,6 +165,10 @@ class _Check:
         assert selection is not None
         if selection.is_empty and not self.outcome.reasons:
             self.outcome.reasons.append("The changed pipeline files select nothing.")
+        if selection.dags:
+            self.outcome.notices.append(
+                f"Parsed and compared, but not run, as they are no domain's: {', '.join(sorted(selection.dags))}."
+            )
         return [domain for domain in sorted(selection.domains) if domain in streams]
 
     # --- run ----------------------------------------------------------------------------------------------------
@@ -249,7 +253,7 @@ class _Check:
         if base_result is not None:
             outcome.reach = lineage.reach(self.project, outcome.model_changes, _compiled(base_result), compiled)
         self._find_affected(chosen, selection)
-        self._note_what_did_not_run(selection)
+        self._note_what_was_not_imported()
 
     def _require_rows(self, domain: str) -> None:
         outcome = self.outcome
@@ -286,7 +290,7 @@ class _Check:
                     f"No changed file explains why these differ from the base: {', '.join(sorted(unforeseen))}."
                 )
 
-    def _note_what_did_not_run(self, selection: Selection) -> None:
+    def _note_what_was_not_imported(self) -> None:
         modules = [
             change.path
             for change in self.outcome.pipeline_changes
@@ -297,10 +301,6 @@ class _Check:
             self.outcome.notices.append(
                 f"Changed, and not imported by any DAG or run of this check; only the tests speak for it: "
                 f"{', '.join(f'`{path}`' for path in idle)}."
-            )
-        if selection.dags:
-            self.outcome.notices.append(
-                f"Parsed and compared, but not run, as they are no domain's: {', '.join(sorted(selection.dags))}."
             )
 
     def _lap(self, name: str) -> None:

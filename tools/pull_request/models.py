@@ -1,11 +1,11 @@
 """How the dbt models of two trees differ, read from their manifests."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 TABLES = ("model", "seed", "snapshot")
-BODY, DEFINITION = "SQL", "source"
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ class Project:
 
     def macros(self, table: str) -> dict[str, str]:
         """Text of every macro that a table's SQL uses, itself or through others."""
-        found: dict[str, str] = {}
-        waiting = list(self.nodes[table].get("depends_on", {}).get("macros", ()))
-        waiting += [key for key in self._macros if key.startswith(self._hooked) and self._is_called(key, table)]
+        node, found = self.nodes[table], dict[str, str]()
+        waiting = [*node.get("depends_on", {}).get("macros", ()), *self._called(node["config"])]
         while waiting:
             key = waiting.pop()
             if key not in found and key in self._macros:
@@ -95,15 +94,11 @@ class Project:
                 waiting += self._macros[key]["depends_on"]["macros"]
         return found
 
-    _hooked = "macro.lakehouse."
-
-    def _is_called(self, key: str, table: str) -> bool:
-        """Hooks, and what a strategy's name stands for, are in no node's dependencies."""
-        config = self.nodes[table]["config"]
-        name = key.rpartition(".")[2]
-        hooks = [hook["sql"] for moment in ("pre-hook", "post-hook") for hook in config.get(moment, ())]
-        strategy = config.get("incremental_strategy")
-        return any(f"{name}(" in hook for hook in hooks) or name == f"get_incremental_{strategy}_sql"
+    def _called(self, config: Mapping[str, Any]) -> list[str]:
+        """Macros of hooks, and the one that a strategy's name stands for: they are in no node's dependencies."""
+        hooks = " ".join(hook["sql"] for moment in ("pre-hook", "post-hook") for hook in config.get(moment, ()))
+        names = {*re.findall(r"(\w+)\(", hooks), f"get_incremental_{config.get('incremental_strategy')}_sql"}
+        return [key for key in self._macros if key.rpartition(".")[2] in names]
 
     def checks(self, table: str) -> dict[str, Any]:
         return self._checks.get(table, {})
@@ -130,11 +125,11 @@ def _differences(before: Project, after: Project, table: str) -> Iterator[tuple[
     """What differs, and whether rows may differ by it."""
     old, new = before.nodes[table], after.nodes[table]
     if old["resource_type"] == "source":
-        for part in ("freshness", "loaded_at_field", "identifier"):
+        for part in ("freshness", "loaded_at_field"):
             if old.get(part) != new.get(part):
-                yield f"{DEFINITION} {part}", part == "identifier"
+                yield part, False
     elif old["checksum"] != new["checksum"]:
-        yield BODY, True
+        yield "SQL", True
     macros = before.macros(table), after.macros(table)
     for key in sorted({*macros[0], *macros[1]}):
         if macros[0].get(key) != macros[1].get(key):

@@ -45,8 +45,10 @@ def test_a_macro_selects_the_domains_of_the_models_that_it_changes() -> None:
     assert found.whole == set()
 
 
-def test_a_dbt_file_that_changes_no_model_selects_every_domain() -> None:
-    assert set(selected("dbt/macros/unused.sql").domains) == DOMAINS
+@pytest.mark.parametrize("path", ["dbt/macros/unused.sql", "dbt/dbt_project.yml"])
+def test_a_dbt_file_whose_effect_no_model_shows_selects_every_domain_whole(path: str) -> None:
+    found = selected(path)
+    assert (set(found.domains), found.whole) == (DOMAINS, DOMAINS)
 
 
 def test_a_dag_of_no_domain_is_looked_at_and_runs_none() -> None:
@@ -71,7 +73,7 @@ def test_without_any_domain_nothing_passes_for_selected() -> None:
 def test_documents_tests_and_deployment_are_outside_the_pipeline() -> None:
     paths = ["README.md", "dbt/README.md", "docs/a.md", "tests/test_a.py", "deploy/make-env", "plugins/lakehouse.py"]
     found = selected(*paths)
-    assert [change.path for change in found.outside] == paths
+    assert not [path for path in paths if Change(path, "changed").is_pipeline]
     assert found.is_empty
     assert not found.lost
 

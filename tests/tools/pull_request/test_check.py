@@ -143,3 +143,14 @@ def test_nothing_to_check_is_no_pass(repository: Path, tmp_path: Path, monkeypat
     done = CliRunner().invoke(command.app, ["--base", "main", "--folder", str(tmp_path / "report")])
     assert done.exit_code == 1
     assert "Nothing differs from main" in done.output
+
+
+@pytest.mark.torture
+def test_a_dag_of_no_domain_is_compared_and_the_report_says_that_it_did_not_run(repository: Path) -> None:
+    replace(repository / "dags/lake_backup.py", "back_up()", "back_up.override(retries=7)()")
+    outcome = checked(repository)
+    assert outcome.reasons == []
+    assert outcome.runs == {}
+    text = markdown(outcome, 20)
+    assert "retries: 2 → 7" in text
+    assert "not run, as they are no domain's: lake_backup" in text

@@ -43,7 +43,7 @@ def outcome() -> Outcome:
         base="origin/main",
         commit="0123456789abcdef",
         changes=[Change("docs/a.md", "changed"), MODEL],
-        selection=Selection({"clinic": [MODEL.path]}, frozenset(), {}, [], [Change("docs/a.md", "changed")]),
+        selection=Selection({"clinic": [MODEL.path]}, frozenset(), {}, []),
         dag_changes=[DagChange("clinic_daily", "changed", ("tags: +new",), (("gold.mrt_new.run", "added"),))],
         parse_seconds={"dags/clinic_daily.py": (0.04, 0.05)},
         model_changes=[ModelChange("gold.mrt_daily", "clinic", "changed", ("SQL",))],
