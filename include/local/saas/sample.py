@@ -1,4 +1,4 @@
-"""A company's first year, with some two thousand users, in the database `demo_app` of the given PostgreSQL."""
+"""A company's first year, with a few hundred users, in the database `demo_app` of the given PostgreSQL."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from include.local.saas.database import READER, State, build
 from include.local.sample import Place, Sample
 
 START, END = date(2025, 3, 1), date(2026, 3, 4)
-SCALE, SEED = 0.1, 1
+SCALE, SEED = 0.02, 1
 # The first run takes what was before as well.
 DAYS = 2
 # Of people who never were.
