@@ -107,7 +107,8 @@ def _reasons(outcome: Outcome) -> Iterator[str]:
 def _all_notices(outcome: Outcome) -> list[str]:
     found = list(outcome.notices)
     if outcome.base_error:
-        found.insert(0, f"The base cannot be run, so nothing is compared with it: {outcome.base_error}")
+        error = " ".join(outcome.base_error.splitlines()[-3:])
+        found.insert(0, f"The base cannot be run, so nothing is compared with it: {error}")
     if any(change.path == "requirements.lock" for change in outcome.changes):
         found.append("Packages differ: both sides ran with this change's, so what only they change shows nowhere.")
     for file, (before, after) in outcome.parse_seconds.items():

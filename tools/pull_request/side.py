@@ -123,6 +123,8 @@ class Side:
                 )
             except subprocess.TimeoutExpired:
                 raise SideError(f"The {self.name} did not end within {TIMEOUT_SECONDS} s.") from None
+        if done.returncode < 0:
+            raise SideError(f"The {self.name}'s process was ended by signal {-done.returncode}; memory may be short.")
         if done.returncode:
             lines = log.read_text(errors="replace").strip().splitlines()[-LINES_OF_A_TRACEBACK:]
             raise SideError("\n".join(lines).replace(str(self.tree), "."))
