@@ -44,7 +44,7 @@ format: .venv/installed-dev ## Mend style
 	@.venv/bin/ruff format .
 
 docs: .venv/installed manifest ## Write docs/dags.md and docs/models.md anew
-	@AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR AIRFLOW_HOME=.lakehouse/airflow .venv/bin/python -m include.orchestration.catalogue
+	@AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR AIRFLOW_HOME=$(CURDIR)/.lakehouse/airflow .venv/bin/python -m include.orchestration.catalogue
 
 lock: .venv/installed ## Resolve requirements.txt and requirements-dev.txt into their locks
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.txt --output-file requirements.lock

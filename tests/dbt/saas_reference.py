@@ -119,6 +119,100 @@ def mrr_movements(rows: Iterable[Row], months: Iterable[date]) -> list[Row]:
     return bridge
 
 
+def retention_over_a_year(rows: Iterable[Row], then_at_rates_of: Mapping[tuple[int, date], Decimal]) -> dict[date, Row]:
+    """Gross and net retention by month, in percent.
+
+    Args:
+        then_at_rates_of: by account and month, what it paid twelve months before at the rates of the month.
+    """
+    now = {(row["account_id"], row["month_start_date"]): row["mrr"] for row in rows}
+    found = {}
+    for month in sorted({month for _, month in then_at_rates_of}):
+        of_month = {key: then for key, then in then_at_rates_of.items() if key[1] == month}
+        opening = sum(of_month.values(), ZERO)
+        kept = sum((min(then, now.get(key, ZERO)) for key, then in of_month.items()), ZERO)
+        retained = sum((now.get(key, ZERO) for key in of_month), ZERO)
+        found[month] = {
+            "gross_revenue_retention_12m_pct": _pct(kept, opening),
+            "net_revenue_retention_12m_pct": _pct(retained, opening),
+        }
+    return found
+
+
+def paid_a_year_before(
+    subscriptions: Iterable[Record],
+    changes: Iterable[Record],
+    accounts: Iterable[Record],
+    rate_on: Mapping[str, Mapping[date, Decimal]],
+    last_day: date,
+) -> dict[tuple[int, date], Decimal]:
+    """By account and month, what it paid twelve months before at the rates of the month's last day."""
+    changes = sorted(changes, key=lambda change: (change["effective_at"], change["change_id"]))
+    deleted = {account["account_id"]: account.get("deleted_at") for account in accounts}
+    months = months_of(changes, last_day)
+    paid: dict[tuple[int, date], Decimal] = {}
+    for (_, before, _), (month, _, day) in zip(months, months[12:], strict=False):
+        for subscription in subscriptions:
+            account_id = subscription["account_id"]
+            history = [change for change in changes if change["subscription_id"] == subscription["subscription_id"]]
+            ends = [end for end in (subscription.get("deleted_at"), deleted.get(account_id)) if end is not None]
+            _, amount = state_before(history, before, min(ends, default=None))
+            if amount > 0:
+                key = (account_id, month)
+                paid[key] = paid.get(key, ZERO) + cents(amount * rate_on[subscription["currency"]][day])
+    return paid
+
+
+def earned_by_month(
+    lines: Iterable[Record],
+    invoices: Iterable[Record],
+    rate_on: Mapping[str, Mapping[date, Decimal]],
+    months: Iterable[tuple[date, datetime, date]],
+) -> dict[date, Decimal]:
+    """What was invoiced for subscriptions, spread over the periods of its lines by time."""
+    documents = {invoice["invoice_id"]: invoice for invoice in invoices}
+    months = list(months)
+    sums: dict[tuple[str, date], Decimal] = defaultdict(Decimal)
+    for line in lines:
+        invoice = documents[line["invoice_id"]]
+        if invoice["status"] in ("draft", "void") or line["line_type"] in ("tax", "one_off"):
+            continue
+        begins, ends = line["period_start"], line["period_end"]
+        for month, _, _ in months:
+            following = _midnight((month + timedelta(days=32)).replace(day=1))
+            if begins is None:
+                earned = line["amount"] if month == invoice["issued_at"].date().replace(day=1) else ZERO
+            else:
+                earned = _earned(line["amount"], begins, ends, following) - _earned(
+                    line["amount"], begins, ends, _midnight(month)
+                )
+            sums[invoice["currency"], month] += earned
+    return {
+        month: sum((cents(sums[currency, month] * of_day[day]) for currency, of_day in rate_on.items()), ZERO)
+        for month, _, day in months
+    }
+
+
+def _earned(amount: Decimal, begins: datetime, ends: datetime, until: datetime) -> Decimal:
+    millisecond = timedelta(milliseconds=1)
+    elapsed = min(max(until - begins, timedelta()), ends - begins) // millisecond
+    return cents(amount * elapsed / ((ends - begins) // millisecond))
+
+
+def survival(lives: Iterable[tuple[int, bool]]) -> dict[int, float]:
+    """Kaplan and Meier's estimate after each day with a churn, of (days, churned)."""
+    lives, left, curve = list(lives), 1.0, {}
+    for day in sorted({days for days, churned in lives if churned}):
+        at_risk = sum(days >= day for days, _ in lives)
+        left *= 1 - sum(days == day and churned for days, churned in lives) / at_risk
+        curve[day] = left
+    return curve
+
+
+def _pct(part: Decimal, whole: Decimal) -> Decimal:
+    return (100 * part / whole).quantize(Decimal("0.0001"), ROUND_HALF_UP)
+
+
 def _movement(was_paying: bool, is_paying: bool, is_first: bool, opening: Decimal, closing: Decimal) -> str:
     if not was_paying:
         return "new" if is_first else "reactivation"

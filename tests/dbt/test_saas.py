@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,14 @@ def test_mrr_is_what_plain_python_computes(lake: Lake, dbt: Dbt, seed: int) -> N
 
     dbt(lake, "build", "--select", "path:models/*/saas", "--exclude", "test_type:unit")
 
-    expected = saas_reference.mrr_monthly(
+    past = (
         history["subscriptions"],
         history["subscription_changes"],
         history["accounts"],
         _carried(history["exchange_rates"]),
         LAST,
     )
+    expected = saas_reference.mrr_monthly(*past)
     assert {row["movement"] for row in expected} == {
         "new", "reactivation", "expansion", "contraction", "churn", "renewal",
     }  # fmt: skip
@@ -52,6 +53,68 @@ def test_mrr_is_what_plain_python_computes(lake: Lake, dbt: Dbt, seed: int) -> N
     months = [month for month, _, _ in saas_reference.months_of(history["subscription_changes"], LAST)]
     bridge = saas_reference.mrr_movements(expected, months)
     assert _rows(lake, "gold.mrt_mrr_movements", bridge[0], "month_start_date") == bridge
+    kept = saas_reference.retention_over_a_year(expected, saas_reference.paid_a_year_before(*past))
+    assert len(kept) == 3
+    like = dict.fromkeys(("month_start_date", *kept[date(2025, 1, 1)]))
+    found = _rows(lake, "gold.mrt_churn", like, "month_start_date")
+    assert {row.pop("month_start_date"): row for row in found[12:]} == kept
+    assert not any(value for row in found[:12] for name, value in row.items() if name != "month_start_date")
+
+
+def test_what_was_earned_is_what_plain_python_computes(built_saas_lake: Lake) -> None:
+    history = _history(random.Random(1), accounts=40)
+    months = saas_reference.months_of(history["subscription_changes"], LAST)
+    expected = saas_reference.earned_by_month(
+        history["invoice_lines"], history["invoices"], _carried(history["exchange_rates"]), months
+    )
+
+    like = dict.fromkeys(("month_start_date", "earned"))
+    found = _rows(built_saas_lake, "gold.mrt_revenue_reconciliation", like, "month_start_date")
+
+    assert {row["month_start_date"]: row["earned"] for row in found} == expected
+    assert len({row["earned"] for row in found}) > 5
+
+
+def test_survival_and_activity_are_what_plain_python_computes(built_saas_lake: Lake) -> None:
+    lives: dict[str, list[tuple[int, bool]]] = {}
+    like = dict.fromkeys(("plan_code", "tenure_days", "is_churned", "first_paid_at"))
+    for life in _rows(built_saas_lake, "gold.mrt_subscription_lifecycle", like, "subscription_id"):
+        if life["first_paid_at"] and life["plan_code"]:
+            lives.setdefault(life["plan_code"], []).append((life["tenure_days"], life["is_churned"]))
+    like = dict.fromkeys(("plan_code", "tenure_days", "survival"))
+    curves: dict[str, dict[int, float]] = {}
+    for row in _rows(built_saas_lake, "gold.mrt_subscription_survival", like, "plan_code, tenure_days"):
+        curves.setdefault(row["plan_code"], {})[row["tenure_days"]] = row["survival"]
+    expected = {plan: curve for plan, each in lives.items() if (curve := saas_reference.survival(each))}
+    assert len(expected) > 1
+    assert curves == {plan: pytest.approx(curve, abs=1e-8) for plan, curve in expected.items()}
+
+    active: dict[date, set[int]] = {}
+    for event in _history(random.Random(1), accounts=40)["product_events"]:
+        active.setdefault(event["occurred_at"].date(), set()).add(event["user_id"])
+    like = dict.fromkeys(("activity_date", "daily_active_users", "weekly_active_users", "monthly_active_users"))
+    found = _rows(built_saas_lake, "gold.mrt_activity", like, "activity_date")
+    assert (found[0]["activity_date"], found[-1]["activity_date"]) == (min(active), LAST)
+    for row in found:
+        for name, length in (("daily", 1), ("weekly", 7), ("monthly", 28)):
+            days = [row["activity_date"] - timedelta(days=back) for back in range(length)]
+            users = set().union(*(active.get(day, set()) for day in days))
+            assert row[f"{name}_active_users"] == len(users), row
+
+
+def test_money_is_divided_exactly(lake: Lake, dbt: Dbt) -> None:
+    chance, rows = random.Random(5), []
+    for _ in range(300):
+        amount = Decimal(chance.randint(-(10**10), 10**10)) / 100
+        by = chance.choice((1, 2, 3, 7, 12, 31, 365, 31_622_400_000))
+        rows.append(f"({amount}::decimal(12, 2), {by}::bigint, {_divided(amount, by)}::decimal(28, 4))")
+    rows += ["(0.06::decimal(12, 2), 1200::bigint, 0.0001::decimal(28, 4))", "(-0.06, 1200, -0.0001)"]  # half up, both
+    wrong = "select count(*) from (values " + ", ".join(rows) + ") as given (amount, divisor, expected) where expected <> "
+    shown = '{% set wrong = "' + wrong + '" ~ quotient("amount", "divisor", 4) %}'
+    shown += "{% if execute and run_query(wrong).rows[0][0] > 0 %}"
+    shown += '{{ exceptions.raise_compiler_error("not exact") }}{% endif %} select 1 as one'
+
+    assert dbt(lake, "show", "--inline", shown).success
 
 
 @pytest.mark.parametrize("seed", [21, pytest.param(22, marks=pytest.mark.torture)])
@@ -224,7 +287,7 @@ def finished_saas_lake(
     folder = tmp_path_factory.mktemp("finished-saas")
     with fresh_database(server, "lake") as catalog:
         lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
-        history = _history(random.Random(1), accounts=12)
+        history = _history(random.Random(1), accounts=40)
         create_bronze(lake)
         for stream in STREAMS:
             load(lake, stream, DAYS, history[stream])
@@ -237,6 +300,12 @@ def built_saas_lake(finished_saas_lake: Lake, server: LocalPostgres, tmp_path: P
     """A lake of its own in which the domain is built from one load a stream."""
     with copy_of(finished_saas_lake, server, tmp_path / "lake") as lake:
         yield lake
+
+
+def _divided(amount: Decimal, by: int) -> Decimal:
+    with localcontext() as context:
+        context.prec = 50
+        return (amount / by).quantize(Decimal("0.0001"), ROUND_HALF_UP)
 
 
 def _hash(key: str, value: str) -> str:

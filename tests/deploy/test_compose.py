@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from include import runtime
 from include.connections import Connection, Postgres, Storage
 from include.settings import ROOT, Settings
 from tests.deploy import files
@@ -24,6 +25,7 @@ HOLDERS = {
     "CATALOG_READER_PASSWORD": {"postgres", "api-server", "scheduler", "lake"},
     "MARTS_PUBLISHER_PASSWORD": {"postgres", "init", "scheduler", "lake"},
     "MARTS_READER_PASSWORD": {"postgres", "api-server", "scheduler", "lake"},
+    "SAAS_PSEUDONYM_KEY": {"scheduler", "lake"},
     "S3_ACCESS_KEY": {"seaweedfs", "init", "scheduler", "lake"},
     "S3_SECRET_KEY": {"seaweedfs", "init", "scheduler", "lake"},
     "S3_READER_ACCESS_KEY": {"seaweedfs", "api-server", "scheduler", "lake"},
@@ -195,7 +197,7 @@ def test_tasks_get_the_connections_that_the_code_reads(services: dict[str, Any],
         if name.startswith("AIRFLOW_CONN_")
     }
     readers = {"lake_catalog_reader", "lake_storage_reader", "marts_reader"}
-    assert set(given) == {"lake_catalog", "lake_storage", "lake_backup", "marts"} | readers
+    assert set(given) == {"lake_catalog", "lake_storage", "lake_backup", "marts", "saas_pseudonym"} | readers
     assert Postgres.of(given["lake_catalog"]) == Postgres(
         "postgres", 5432, "lake_catalog", "lake", values["CATALOG_DB_PASSWORD"]
     )
@@ -209,6 +211,7 @@ def test_tasks_get_the_connections_that_the_code_reads(services: dict[str, Any],
     assert read == replace(written, key_id=values["S3_READER_ACCESS_KEY"], secret=values["S3_READER_SECRET_KEY"])
     backups = Storage.of(given["lake_backup"]).url
     assert all(f"lakehouse-backup:{backups}" in services[name]["volumes"] for name in ("scheduler", "lake"))
+    assert runtime.pseudonym_key("saas", given.__getitem__) == values["SAAS_PSEUDONYM_KEY"]
     storage = json.loads(services["scheduler"]["environment"]["AIRFLOW_CONN_LAKE_STORAGE"])
     assert storage["conn_type"] == "aws"
 

@@ -117,10 +117,10 @@ def canaries(stack: Stack, server: SiteServer, storage: Storage) -> dict[str, st
     """Every secret of the stack, by whose it is. Those that may be chosen hold what breaks bad quoting."""
     home = stack.home
     words = {f"role {role}": f"Canary{uuid.uuid4().hex}%@:'\"" for role in (*ROLES, SUPERUSER)}
-    words |= {f"key {key}": f"Canary{uuid.uuid4().hex}" for key in ("admin", "auditor", "api", "jwt")}
+    words |= {f"key {key}": f"Canary{uuid.uuid4().hex}" for key in ("admin", "auditor", "api", "jwt", "saas_pseudonym")}
     words["key fernet"] = Fernet.generate_key().decode()
     write_private(home / "passwords.json", json.dumps({role: words[f"role {role}"] for role in (*ROLES, SUPERUSER)}))
-    keys = ("admin", "auditor", "api", "jwt", "fernet")
+    keys = ("admin", "auditor", "api", "jwt", "fernet", "saas_pseudonym")
     write_private(home / "keys.json", json.dumps({key: words[f"key {key}"] for key in keys}))
     words["storage"] = storage.secret or ""
     for site in server.sites.values():

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from include import runtime
 from include import settings as environment
 from include.errors import SetupError
 from include.settings import ROOT, Settings
@@ -45,3 +46,19 @@ def test_relative_paths_mean_the_same_wherever_the_process_runs(
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_a_key_that_is_none_or_short_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_SAAS_PSEUDONYM", raising=False)
+    with pytest.raises(SetupError, match="AIRFLOW_CONN_SAAS_PSEUDONYM"):
+        runtime.pseudonym_key("saas")
+    monkeypatch.setenv("AIRFLOW_CONN_SAAS_PSEUDONYM", '{"conn_type": "generic", "password": "too short"}')
+    with pytest.raises(SetupError, match="password of 9 characters; expected a random key of 16") as caught:
+        runtime.pseudonym_key("saas")
+    assert "too short" not in str(caught.value)
+
+
+def test_only_domains_that_pseudonymise_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SAAS_PSEUDONYM", '{"conn_type": "generic", "password": "sixteen or more letters"}')
+    assert runtime.pseudonym_keys("saas") == {"saas": "sixteen or more letters"}
+    assert runtime.pseudonym_keys("nightscout") == {}

@@ -87,3 +87,18 @@ def test_session_of_another_process_with_the_same_number_is_left_alone(
     assert stack._members(settings, "scheduler") == []
     (settings.home / "run" / "scheduler.json").unlink()
     assert stack._members(settings, "scheduler") == []
+
+
+def test_a_checkout_that_knows_fewer_secrets_keeps_those_and_makes_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    every = stack._generated(file)
+    older = {name: value for name, value in every.items() if name != "saas_pseudonym"}
+    file.write_text(json.dumps(older))
+
+    newer = stack._generated(file)
+
+    assert newer.keys() == every.keys()
+    assert older.items() <= newer.items()
+    assert len(newer["saas_pseudonym"]) >= 16
+    assert stack._generated(file) == newer
+    assert file.stat().st_mode & 0o077 == 0
