@@ -68,7 +68,7 @@ def forget(
     if done.erasure.release_id is not None:
         given_up = ", ".join(map(str, done.given_up)) or "none"
         console.print(f"Readers are on release {done.erasure.release_id}; given up: {given_up}.", soft_wrap=True)
-    _show_backups(done.erasure.finished_at)
+    _remember_in_backups(done.erasure)
     console.print("The source must erase them too. See docs/how-to/forget-a-person.md.", style="dim")
 
 
@@ -136,8 +136,8 @@ def _show(plan) -> None:
     )
 
 
-def _show_backups(finished) -> None:
-    """Backups made before still hold the person: what they are, and until when."""
+def _remember_in_backups(erasure) -> None:
+    """Backups made before still hold the person: which, until when; and a record beside them for who restores one."""
     from datetime import timedelta
 
     from include import runtime
@@ -146,12 +146,14 @@ def _show_backups(finished) -> None:
     from include.settings import settings
 
     try:
-        ids = Location(runtime.backups(), settings().home / "tmp").ids()
+        location = Location(runtime.backups(), settings().home / "tmp")
+        location.remember_erasure(erasure)
+        ids = location.ids()
     except LakehouseError as error:
         console.print(f"Backups could not be looked at ({error}): those made before hold the person.", soft_wrap=True)
         return
     if ids:
-        until = finished + timedelta(days=settings().backup_keep)
+        until = erasure.finished_at + timedelta(days=settings().backup_keep)
         console.print(
             f"[yellow]![/] {len(ids)} backups still hold the person: {ids[0]} to {ids[-1]}. Taken daily, the last of "
             f"them goes on {until:%Y-%m-%d}; deleting them is quicker. After a restore of one, give the same `lake "

@@ -153,6 +153,28 @@ def advance(connection: duckdb.DuckDBPyConnection, erasure: Erasure, stage: str,
     return found
 
 
+def to_json(erasure: Erasure) -> bytes:
+    """What lies beside backups, so that a restore knows whom they hold and should not."""
+    names = ("domain", "subject_hash", "requested_by")
+    return json.dumps({name: getattr(erasure, name) for name in names}, sort_keys=True).encode()
+
+
+def begin_again(lake: Lake, records: Collection[bytes]) -> list[Erasure]:
+    """In a lake that was restored: begin each erasure that it does not have as finished, so that ingest knows of it.
+
+    Returns:
+        Those that are not finished: the lake holds these people until `lake forget` is given for each again.
+    """
+    if not records:
+        return []
+    with lake.open() as connection:
+        for record in map(json.loads, records):
+            known = find(connection, record["domain"], record["subject_hash"])
+            if known is None:
+                begin(connection, record["domain"], record["subject_hash"], record["requested_by"])
+        return [each for each in listed(connection) if each.finished_at is None]
+
+
 def unfinished(lake: Lake) -> list[Erasure]:
     """Erasures that were begun and not ended: the person may still be somewhere."""
     with lake.open(read_only=True) as connection:
