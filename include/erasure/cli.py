@@ -30,11 +30,9 @@ def forget(
     """Erase a person from every layer, quarantine, older snapshots and marts; stopped, give it again to go on."""
     from include import runtime
     from include.erasure import forget as steps
-    from include.local import stack
     from include.release.code_version import code_version
     from include.settings import settings
 
-    stack.ensure_postgres()
     lake, marts = runtime.lake(), runtime.marts()
     key = runtime.pseudonym_key(domain)
     of = steps.Domain.of(domain, key, lambda: _rebuild(domain), settings().home, settings().quality_dir)
