@@ -181,7 +181,7 @@ def test_a_user_is_gone_with_pseudonyms_and_the_account_stays(
     flow = make()
     for end in (LAST - 30 * ONE_DAY, LAST):
         until(source, extensions, end)
-        flow.run(end - 2 * ONE_DAY, end)
+        flow.run(end - 7 * ONE_DAY, end)
     ((user, email),) = flow.query(
         "select user_id, email from bronze.saas_users join bronze.saas_product_events using (site, user_id) "
         "where email is not null group by all order by count(*) desc limit 1"
