@@ -295,33 +295,28 @@ class _Work:
         known = {table.name: table.table_id for table in catalog.read(self._lake).tables}
         with catalog.metadata(self._lake) as opened:
             keys = opened.partition_keys(known[place.name])
-        new, new_name = place.table + MAKING, f"{ALIAS}.{identifier(place.schema)}.{identifier(place.table + MAKING)}"
+        new_name = f"{ALIAS}.{identifier(place.schema)}.{identifier(place.table + MAKING)}"
         spelled = ", ".join(
             f"{identifier(name)} {kind}{'' if nullable else ' not null'}" for name, kind, nullable in columns
         )
         stays = f"({place.subject}) is distinct from $subject"
         values = {"subject": self._person.subject}
-        (left,) = _row(connection, f"select count(*) from {place.quoted} where {stays}", values)
-        hashes = f"coalesce(sum(hash(__row)::hugeint), 0) from (from {place.quoted}"
-        expected = _row(connection, f"select {hashes} where {stays}) as __row", values)
+        expected = _digest(connection, f"from {place.quoted} where {stays}", values)
         with one_transaction(connection):
             connection.execute(f"drop table if exists {new_name}")
             connection.execute(f"create table {new_name} ({spelled})")
             if keys:
                 connection.execute(f"alter table {new_name} set partitioned by ({', '.join(keys)})")
             connection.execute(f"insert into {new_name} select * from {place.quoted} where {stays}", values)
+            if _digest(connection, f"from {new_name}") != expected:
+                raise ErasureError(
+                    f"{place.name} would not hold the other people's rows as they are; it was left as it is. Run "
+                    "`lake fsck --deep`, then give this command again."
+                )
             connection.execute(f"drop table {place.quoted}")
-            connection.execute(
-                f"alter table {ALIAS}.{identifier(place.schema)}.{identifier(new)} rename to {identifier(place.table)}"
-            )
+            connection.execute(f"alter table {new_name} rename to {identifier(place.table)}")
             message = f"{self._person.short} taken out of {place.name}"
             connection.execute(f"call {ALIAS}.set_commit_message('lake forget', ?)", [message])
-        (rows,) = _row(connection, f"select count(*) from {place.quoted}")
-        if (rows, *_row(connection, f"select {hashes}) as __row")) != (left, *expected):
-            raise ErasureError(
-                f"{place.name} does not hold the other people's rows as they were; the table as it was is still in the "
-                "snapshot before. Run `lake fsck`; nothing else was changed."
-            )
 
     def rebuild(self) -> None:
         """Silver and gold are what bronze says: built anew, they hold nothing of the person."""
@@ -518,6 +513,10 @@ def _count(connection: duckdb.DuckDBPyConnection, place: Place, person: Person) 
         connection, f"select count(*) from {place.quoted} where {place.subject} = $subject", {"subject": person.subject}
     )
     return count
+
+
+def _digest(connection: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any] | None = None) -> tuple:
+    return _row(connection, f"select count(*), coalesce(sum(hash(__row)::hugeint), 0) from ({rows}) as __row", values)
 
 
 def _columns_of(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> list[tuple[str, str, bool]]:

@@ -1,5 +1,6 @@
 """A person is erased from a lake that its own flow made: from every layer, older snapshots, marts and results."""
 
+import itertools
 import json
 import re
 from datetime import timedelta
@@ -45,8 +46,10 @@ def flow(make_flow: MakeFlow) -> Flow:
             {"eventType": "Meal Bolus", "created_at": "2026-03-29T10:00:00Z", "insulin": 2.5, "carbs": 30},
         )
     flow = make_flow(sites)
-    flow.run(DAY - timedelta(days=1), DAY)
-    flow.run(DAY, NEXT)
+    for first, end in ((DAY - timedelta(days=1), DAY), (DAY, NEXT)):
+        # Not in this process, which would count as a writer while it lives.
+        children.run(flow, partial(Flow.run, first=first, end=end)).value()
+        next(flow.runs)
     # As a gate that is red shows examples.
     shown = flow.home / "quality" / "runs" / "test__1" / "evidence" / "example.json"
     shown.write_text(json.dumps({"rows": [{"site": GONE, "sgv": 5000}]}))
@@ -143,7 +146,8 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(flow: Flow) -> None:
     planned = plan(flow.lake, flow.marts, flow.erasing(), GONE)
     assert planned.rows["bronze.nightscout_entries"] > 288
     assert planned.rows["quarantine.nightscout_entries"] == 1
-    assert planned.rows["gold.mrt_daily_glycaemia"] == 2
+    for table in ("gold.mrt_daily_glycaemia", "silver.fct_cgm_reading"):
+        assert [(planned.rows[table],)] == flow.query(f"select count(*) from {table} where site = '{GONE}'")
     assert planned.releases == (1, 2) and planned.snapshots and planned.pages == 1
     assert bytes_of(flow) == before
     with pytest.raises(SubjectError, match="Nobody in nightscout is 'nobody'"):
@@ -172,6 +176,7 @@ def test_killed_anywhere_the_same_command_ends_in_the_same_state(flow: Flow) -> 
     assert fsck.check(flow.lake, marts=flow.marts, deep=True).damage == ()
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(900)
 def test_a_user_is_gone_with_pseudonyms_and_the_account_stays(
     make: Make,  # noqa: F811
@@ -216,7 +221,7 @@ def test_releases_of_other_domains_stay_reproducible(
     extensions: Path,
 ) -> None:
     until(source, extensions, LAST)
-    other = SaasFlow(flow.lake, flow.marts, flow.home, source)
+    other = SaasFlow(flow.lake, flow.marts, flow.home, source, runs=itertools.count(100))
     pinned = other.run(LAST - ONE_DAY, LAST).entry
     flow.run(DAY, NEXT)
     seen = other.view_rows()
