@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from include import settings as environment
+from include.erasure.cli import app as erasure_app
 from include.errors import LakehouseError
 from include.interval import Interval
 from include.lake.backup_cli import app as backup_app
@@ -24,6 +25,7 @@ app.add_typer(release_app)
 app.add_typer(quality_app)
 app.add_typer(lake_app)
 app.add_typer(backup_app)
+app.add_typer(erasure_app)
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 ALMOST_FULL_BYTES = 100 * 1024**2

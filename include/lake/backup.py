@@ -5,6 +5,7 @@ backups/<id>/catalog.zip, marts.zip             see include.lake.database_dump
 backups/<id>/ledger.jsonl                       `lake verify --file` checks it anywhere
 backups/<id>/manifest.json                      written last: what has none is no backup
 backups/<id>/drill.json                         what the last restore drill of it found
+erasures/<domain>-<hash>.json                   whom older backups hold that must not come back; a restore reads it
 """
 
 import hashlib
@@ -25,11 +26,12 @@ from include.errors import LakehouseError
 from include.lake import catalog, database_dump, locks
 from include.lake.attach import Lake
 from include.lake.catalog import Metadata
+from include.lake.erasures import Erasure, to_json
 from include.lake.files import Files, fetch, require_space
 from include.layers import MARTS_SCHEMA
 from include.release import ledger
 
-DATA, BACKUPS = "files/", "backups/"
+DATA, BACKUPS, ERASURES = "files/", "backups/", "erasures/"
 MANIFEST, DRILL = "manifest.json", "drill.json"
 CATALOG, MARTS, LEDGER = "catalog.zip", "marts.zip", "ledger.jsonl"
 LEDGER_SCHEMA = "ledger"
@@ -192,6 +194,14 @@ class Location:
             return json.loads(self.files.read(f"{BACKUPS}{backup_id}/{DRILL}"))
         except FileNotFoundError:
             return None
+
+    def erasures(self) -> list[bytes]:
+        """The records of people who were erased; see `include.lake.erasures.to_json`."""
+        return [self.files.read(path) for path in sorted(self.files.sizes(ERASURES))]
+
+    def remember_erasure(self, erasure: Erasure) -> None:
+        """Keep the record of an erasure, whatever becomes of the lake."""
+        self.files.write(f"{ERASURES}{erasure.domain}-{erasure.subject_hash}.json", to_json(erasure))
 
     def copies(self) -> dict[str, Stored]:
         """The lake's files that are here, by their path in its storage; each got its name when it was whole."""

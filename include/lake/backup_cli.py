@@ -150,6 +150,13 @@ def restore(
     )
     if done.release_id:
         console.print(f"Readers see what release {at} published; the ledger has it as {done.release_id}.")
+    if done.erased:
+        console.print(
+            f"[yellow]![/] The backup brought back {len(done.erased)} people who were erased: "
+            f"{', '.join(hashed[:12] for hashed in done.erased)}. Give `lake forget` for each again before anybody "
+            "reads; `lake erasures` lists them.",
+            soft_wrap=True,
+        )
 
 
 @app.command("restore-drill")

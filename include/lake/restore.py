@@ -37,6 +37,7 @@ from include.lake.backup import (
     kept_as,
     verify_stored,
 )
+from include.lake.erasures import begin_again
 from include.lake.files import Files, fetch, require_space
 from include.lake.writers import maintaining
 from include.layers import MARTS_SCHEMA
@@ -78,12 +79,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did. `release_id` is the ledger's entry of the rollback, if there had to be one."""
+    """What a restore did. `release_id` is the ledger's entry of the rollback, if there had to be one.
+
+    `erased` are the keyed hashes of people who were erased since, and whom the backup brought back.
+    """
 
     manifest: Manifest
     files: int
     compared: Compared
     release_id: int | None = None
+    erased: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,13 +175,14 @@ def restore(
             _restore_databases(lake, marts, manifest, dumps)
             progress("restoring the databases", 1, 1)
         compared = _compare(lake, marts, manifest, progress)
+        erased = begin_again(lake, location.erasures())
     release_id = None
     target = _behind(manifest, at)
     if target is not None:
         domain = ledger.entry(marts, target).domain
         done = rollback(lake, marts, domain, target, models=models_of(domain), code_version=code_version)
         release_id = done.release_id
-    return Restored(manifest, files, compared, release_id)
+    return Restored(manifest, files, compared, release_id, tuple(each.subject_hash for each in erased))
 
 
 def restore_aside(

@@ -36,6 +36,7 @@ START_SECONDS = 120
 # idle workers for ever, as after a full disk.
 HANG_SECONDS = 15
 STOP_SECONDS = 20
+PSEUDONYM_KEYS = ("saas_pseudonym", "nightscout_pseudonym")
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,10 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW_CONN_MARTS_READER": uri("marts_reader"),
         "AIRFLOW_CONN_SAAS_DEMO_OWNER": uri("saas_owner"),
         "AIRFLOW_CONN_SAAS_DEMO_APP": uri("saas_reader"),
-        "AIRFLOW_CONN_SAAS_PSEUDONYM": json.dumps({"conn_type": "generic", "password": keys["saas_pseudonym"]}),
+        **{
+            f"AIRFLOW_CONN_{name.upper()}": json.dumps({"conn_type": "generic", "password": keys[name]})
+            for name in PSEUDONYM_KEYS
+        },
         "AIRFLOW_CONN_AIRFLOW_API": f"http://admin:{quote(keys['admin'])}@127.0.0.1:{settings.port}",
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -285,7 +289,7 @@ def write_environment(file: Path, variables: Mapping[str, str]) -> None:
 def _generated(path: Path) -> dict[str, str]:
     keys = json.loads(path.read_text()) if path.exists() else {}
     makers = {
-        **dict.fromkeys(("api", "jwt", "saas_pseudonym"), lambda: secrets.token_urlsafe(32)),
+        **dict.fromkeys(("api", "jwt", *PSEUDONYM_KEYS), lambda: secrets.token_urlsafe(32)),
         **dict.fromkeys(("admin", "auditor"), lambda: secrets.token_urlsafe(12)),
         "fernet": _fernet_key,
     }

@@ -161,6 +161,7 @@ def verify(
 ) -> None:
     """Walk the ledger's hash chain and compare it with what the lake remembers."""
     from include import runtime
+    from include.lake import erasures
     from include.release import ledger
     from include.release import reproduce as steps
 
@@ -171,6 +172,9 @@ def verify(
         return
     lake, marts = runtime.lake(), runtime.marts()
     console.print(f"[green]✔[/] {ledger.verify(marts, lake)}", soft_wrap=True)
+    erased = erasures.verify(lake, ledger.entries(marts))
+    if erased:
+        console.print(f"[green]✔[/] {erased} erasures are finished, and their releases are in the ledger.")
     if rows:
         problems = steps.published_differences(lake, marts)
         if problems:

@@ -11,6 +11,7 @@ import duckdb
 
 from include.connections import Postgres
 from include.errors import ReleaseError, first_line
+from include.lake import erasures
 from include.lake.attach import Lake, identifier, literal
 from include.release import ledger
 from include.release.content_hash import ContentHash, content_hash, select_list
@@ -62,6 +63,7 @@ def read_content(
     if record is None:
         raise ReleaseError(f"Release {entry.release_id} has no mart {name}; it has {', '.join(sorted(entry.marts))}.")
     mart = Mart.of_record(name, record)
+    _require_not_given_up(connection, entry)
     require_snapshot(connection, entry.snapshot_id)
     source = gold(name, entry.snapshot_id)
     with _written(out) as file:
@@ -83,6 +85,17 @@ def read_content(
         if file is not None and csv is None:
             _write_parquet(connection, source, mart, Path(file.name))
         return content
+
+
+def _require_not_given_up(connection: duckdb.DuckDBPyConnection, entry: Entry) -> None:
+    """A release that an erased person was in cannot be read again, and that is meant."""
+    for each in erasures.listed(connection, entry.domain):
+        if each.release_id is not None and entry.release_id < each.release_id:
+            raise ReleaseError(
+                f"Release {entry.release_id} of {entry.domain} was given up when somebody was erased on "
+                f"{each.requested_at:%Y-%m-%d} (erasure {each.subject_hash[:12]}): its rows are gone for good. Its "
+                f"hashes stay in the ledger; release {each.release_id} holds everybody else."
+            )
 
 
 def published_differences(lake: Lake, marts: Postgres) -> list[str]:

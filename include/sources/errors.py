@@ -28,3 +28,14 @@ class SitesError(SourceError):
     def __init__(self, message: str, result: object, *, retryable: bool) -> None:
         super().__init__(message, retryable=retryable)
         self.result = result
+
+
+class ErasedError(SourceError):
+    """A source is a person's who was erased from the lake; it is not asked, and trying again cannot help."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This site is of somebody who was erased (`lake erasures`), so it was not asked. Take it out of the sites "
+            "file, and have its owner's data erased at the source too.",
+            retryable=False,
+        )

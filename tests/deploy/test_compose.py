@@ -26,6 +26,7 @@ HOLDERS = {
     "MARTS_PUBLISHER_PASSWORD": {"postgres", "init", "scheduler", "lake"},
     "MARTS_READER_PASSWORD": {"postgres", "api-server", "scheduler", "lake"},
     "SAAS_PSEUDONYM_KEY": {"scheduler", "lake"},
+    "NIGHTSCOUT_PSEUDONYM_KEY": {"scheduler", "lake"},
     "S3_ACCESS_KEY": {"seaweedfs", "init", "scheduler", "lake"},
     "S3_SECRET_KEY": {"seaweedfs", "init", "scheduler", "lake"},
     "S3_READER_ACCESS_KEY": {"seaweedfs", "api-server", "scheduler", "lake"},
@@ -197,7 +198,8 @@ def test_tasks_get_the_connections_that_the_code_reads(services: dict[str, Any],
         if name.startswith("AIRFLOW_CONN_")
     }
     readers = {"lake_catalog_reader", "lake_storage_reader", "marts_reader"}
-    assert set(given) == {"lake_catalog", "lake_storage", "lake_backup", "marts", "saas_pseudonym"} | readers
+    keys = {"saas_pseudonym", "nightscout_pseudonym"}
+    assert set(given) == {"lake_catalog", "lake_storage", "lake_backup", "marts"} | keys | readers
     assert Postgres.of(given["lake_catalog"]) == Postgres(
         "postgres", 5432, "lake_catalog", "lake", values["CATALOG_DB_PASSWORD"]
     )
@@ -211,7 +213,8 @@ def test_tasks_get_the_connections_that_the_code_reads(services: dict[str, Any],
     assert read == replace(written, key_id=values["S3_READER_ACCESS_KEY"], secret=values["S3_READER_SECRET_KEY"])
     backups = Storage.of(given["lake_backup"]).url
     assert all(f"lakehouse-backup:{backups}" in services[name]["volumes"] for name in ("scheduler", "lake"))
-    assert runtime.pseudonym_key("saas", given.__getitem__) == values["SAAS_PSEUDONYM_KEY"]
+    for domain in ("saas", "nightscout"):
+        assert runtime.pseudonym_key(domain, given.__getitem__) == values[f"{domain.upper()}_PSEUDONYM_KEY"]
     storage = json.loads(services["scheduler"]["environment"]["AIRFLOW_CONN_LAKE_STORAGE"])
     assert storage["conn_type"] == "aws"
 

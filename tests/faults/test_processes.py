@@ -19,6 +19,7 @@ from cryptography.fernet import Fernet
 from include.connections import Connection, Storage
 from include.interval import Interval
 from include.lake.files import s3_client
+from include.local import stack as stack_of_a_laptop
 from include.local.airflow_api import Airflow
 from include.local.nightscout import Fault, SiteServer, demo_sites, serve
 from include.local.postgres import ROLES, SUPERUSER
@@ -118,11 +119,11 @@ def canaries(stack: Stack, server: SiteServer, storage: Storage) -> dict[str, st
     """Every secret of the stack, by whose it is. Those that may be chosen hold what breaks bad quoting."""
     home = stack.home
     words = {f"role {role}": f"Canary{uuid.uuid4().hex}%@:'\"" for role in (*ROLES, SUPERUSER)}
-    words |= {f"key {key}": f"Canary{uuid.uuid4().hex}" for key in ("admin", "auditor", "api", "jwt", "saas_pseudonym")}
+    keys = ("admin", "auditor", "api", "jwt", *stack_of_a_laptop.PSEUDONYM_KEYS)
+    words |= {f"key {key}": f"Canary{uuid.uuid4().hex}" for key in keys}
     words["key fernet"] = Fernet.generate_key().decode()
     write_private(home / "passwords.json", json.dumps({role: words[f"role {role}"] for role in (*ROLES, SUPERUSER)}))
-    keys = ("admin", "auditor", "api", "jwt", "fernet", "saas_pseudonym")
-    write_private(home / "keys.json", json.dumps({key: words[f"key {key}"] for key in keys}))
+    write_private(home / "keys.json", json.dumps({key: words[f"key {key}"] for key in (*keys, "fernet")}))
     words["storage"] = storage.secret or ""
     for site in server.sites.values():
         words |= {f"site {site.site}": site.credential, f"site {site.site}, hashed": site.secret_sha1}

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ import psycopg
 
 from include import dbt_project
 from include.connections import Connection, Postgres
+from include.erasure.forget import Domain, Forgotten, forget
 from include.interval import Interval
 from include.lake import fsck
 from include.lake.attach import Lake, identifier
@@ -28,6 +29,7 @@ from include.sources.nightscout.sites import Site, read_sites
 from include.sources.nightscout.streams import STREAMS
 
 DOMAIN = "nightscout"
+PSEUDONYM_KEY = "the key of the tests, long enough"
 TABLES = {
     "silver": ("dim_device", "dim_profile_scd", "dim_date", "fct_cgm_reading", "fct_bolus_event", "fct_carb_event"),
     "gold": (
@@ -115,6 +117,15 @@ class DomainFlow:
             code_version="test",
         )
 
+    def forget(self, subject: str) -> Forgotten:
+        """What `lake forget` does."""
+        domain = self.erasing()
+        return forget(self.lake, self.marts, domain, subject, by="test", code_version="test")
+
+    def erasing(self) -> Domain:
+        rebuild = partial(self.dbt, Layer.BRONZE, Layer.SILVER, Layer.GOLD, full_refresh=True, tests=False)
+        return Domain.of(self.domain, PSEUDONYM_KEY, rebuild, self.home, self.home / "quality")
+
     # What readers see -----------------------------------------------------------------------------------------
 
     def lake_rows(self) -> Rows:
@@ -167,6 +178,8 @@ class Flow(DomainFlow):
         return read_sites(file)
 
     def connection(self, conn_id: str) -> Connection:
+        if conn_id == f"{DOMAIN}_pseudonym":
+            return Connection(conn_id, password=PSEUDONYM_KEY)
         return Connection.parse(conn_id, self.server.connections()[f"AIRFLOW_CONN_{conn_id.upper()}"])
 
     def ingest(self, interval: Interval, streams: Sequence[str] = tuple(STREAMS), lookback_days: int = 2) -> None:

@@ -50,13 +50,14 @@ class SaasFlow(DomainFlow):
 
     def ingest(self, interval: Interval) -> None:
         there = Connection("saas_demo_app", host=self.source.host, login="saas_owner", schema=self.source.database)
+        key = Connection("saas_pseudonym", password=KEYS["saas"])
         for stream in STREAMS.values():
             ingest(
                 self.lake,
                 stream,
                 interval,
                 [Database("demo_app", "saas_demo_app")],
-                lambda _: there,
+                lambda conn_id: key if conn_id == key.conn_id else there,
                 pipelines_dir=self.home / "dlt",
             )
 

@@ -15,15 +15,18 @@ from include.connections import Connection
 from include.errors import LakehouseError, SourceError
 from include.interval import Interval
 from include.lake.attach import Lake
+from include.lake.erasures import erased_subjects
 from include.quality.quarantine import keep_undated
 from include.sources import bronze, dlt_runtime
 from include.sources.bronze import Bronze
+from include.sources.errors import ErasedError
 from include.sources.nightscout.client import Patience, SiteClient, record_id
 from include.sources.nightscout.fetch import Progress, SiteAnswer, fetch_site
 from include.sources.nightscout.sites import Site
 from include.sources.nightscout.streams import Stream
 from include.sources.results import IngestResult, SiteFailure, SiteLoad
 
+DOMAIN = "nightscout"
 MOST_SITES_AT_ONCE = 16
 GetConnection = Callable[[str], Connection]
 
@@ -85,6 +88,10 @@ def ingest(
         dlt_runtime.open_lake(lake, stream.table) as connection,
     ):
         before = bronze.find(connection, stream.table)
+        erased = erased_subjects(connection, DOMAIN, connections)
+        for client in [each for each in clients if erased and each.site.site in erased]:
+            clients.remove(client)
+            failed.append(SiteFailure.of(client.site.site, ErasedError(), optional=True))
         answers, unanswered = _fetch_all(clients, stream, interval, lookback_days, before, connection, progress)
         failed += unanswered
         load_id = snapshot_id = load_seq = None

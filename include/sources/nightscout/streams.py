@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from include.sources import bronze
+from include.sources.subjects import Subject
 
 Record = Mapping[str, Any]
 
@@ -62,6 +63,7 @@ class Stream:
         variants: declared fields whose values of another type are accepted: they land as text in `<column>__v_text`.
         whole: every document is fetched each time, since the stream is small and any document may be replaced.
         movable: an edit may move a record to another day, which v3 history then tells.
+        subject: who the records are about.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Stream:
     variants: frozenset[str] = frozenset()
     whole: bool = False
     movable: bool = False
+    subject: Subject | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -166,8 +169,12 @@ def _columns(kinds: Mapping[Kind, str]) -> tuple[Column, ...]:
     return (*own, *(column for column in shared if column.field not in declared))
 
 
+# A site is one person's.
+WEARER = Subject(("site",), identifiers=("site",))
+
 ENTRIES = Stream(
     name="entries",
+    subject=WEARER,
     v1_path="entries.json",
     v3_collection="entries",
     time_field="date",
@@ -184,6 +191,7 @@ ENTRIES = Stream(
 
 TREATMENTS = Stream(
     name="treatments",
+    subject=WEARER,
     v1_path="treatments.json",
     v3_collection="treatments",
     time_field="created_at",
@@ -203,6 +211,7 @@ TREATMENTS = Stream(
 
 DEVICESTATUS = Stream(
     name="devicestatus",
+    subject=WEARER,
     v1_path="devicestatus.json",
     v3_collection="devicestatus",
     time_field="created_at",
@@ -220,6 +229,7 @@ DEVICESTATUS = Stream(
 
 PROFILE = Stream(
     name="profile",
+    subject=WEARER,
     v1_path="profile.json",
     v3_collection="profile",
     time_field="startDate",

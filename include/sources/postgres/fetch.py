@@ -6,6 +6,7 @@ Which rows are fetched, of those that were changed before the interval's end:
   since), and in whatever lies between it and the newest day that any load has asked for. So a table always holds all
   that was changed before the newest end, whatever the order of intervals;
 - those whose key the source has and bronze has not, or not any more.
+Rows of people who were erased are dropped before anything is made of them.
 Rows of the interval itself always land, so that a load repeated is a load; others only if bronze has not this version.
 A row that bronze has and the source has no more lands as a tombstone: as it was, with `source_deleted_at`.
 """
@@ -21,6 +22,7 @@ import duckdb
 from include.errors import SourceError
 from include.interval import Interval
 from include.lake.attach import identifier, literal
+from include.lake.erasures import Erased, hash_sql, subject_sql
 from include.sources.bronze import LINEAGE, Bronze
 from include.sources.errors import SchemaError
 from include.sources.postgres.client import Column, DatabaseClient
@@ -78,6 +80,7 @@ def fetch(
     *,
     whole: bool = False,
     accept_deletes: bool = False,
+    erased: Erased | None = None,
     progress: Progress | None = None,
 ) -> Answer:
     """Fetch what one database holds for an interval; its client is attached to the connection.
@@ -86,12 +89,15 @@ def fetch(
         bronze: the stream's table in the lake.
         whole: ask for everything again, as the first time.
         accept_deletes: however many rows are gone at the source.
+        erased: whose rows must not come back.
 
     Raises:
         SourceError: see `DatabaseClient`; or more rows are gone than can be believed.
         SchemaError: a column has another type than bronze holds.
     """
-    return _Fetch(client, connection, stream, interval, overlap_days, bronze, progress).run(whole, accept_deletes)
+    return _Fetch(client, connection, stream, interval, overlap_days, bronze, erased, progress).run(
+        whole, accept_deletes
+    )
 
 
 class _Fetch:
@@ -103,12 +109,13 @@ class _Fetch:
         interval: Interval,
         overlap_days: int,
         bronze: Bronze,
+        erased: Erased | None,
         progress: Progress | None,
     ) -> None:
         self._client, self._connection, self._stream, self._bronze = client, connection, stream, bronze
         self._interval, self._span = interval, interval.widened(days_before=overlap_days)
         self._site = client.database.database
-        self._progress = progress
+        self._progress, self._erased = progress, erased
         self._source = f"{identifier(client.database.schema)}.{identifier(stream.name)}"
         number = next(_numbers)
         self._rows, self._keys = f"rows_{number}", f"keys_{number}"
@@ -122,12 +129,13 @@ class _Fetch:
         since = None if whole or asked_to is None else min(self._span.start, asked_to)
         latest = self._interval.end if asked_to is None else max(self._interval.end, asked_to)
         self._fetch_changed(since)
+        self._drop_erased()
         unchanged = deleted = found = 0
         fetched_at = datetime.now(UTC)
         if asked_to is not None:
             unchanged = 0 if whole else self._drop_unchanged()
             self._fetch_keys(since, latest)
-            found = self._fetch_found()
+            found = self._fetch_found() - self._drop_erased()
         windows = dict.fromkeys(self._interval.days(), 0) | self._changed_by_day()
         if asked_to is not None:
             deleted = self._add_tombstones(since, fetched_at, accept_deletes)
@@ -305,6 +313,18 @@ class _Fetch:
             self._site,
         )
         return count
+
+    def _drop_erased(self) -> int:
+        subject = self._stream.subject
+        if self._erased is None or subject is None or not subject.columns:
+            return 0
+        whose = hash_sql(subject_sql(subject.columns, site="$site"))
+        row = self._connection.execute(
+            f"delete from {self._rows} where {whose} in (select unnest($hashes))",
+            {"key": self._erased.key, "site": self._site, "hashes": list(self._erased.hashes)},
+        ).fetchone()
+        assert row is not None
+        return row[0]
 
     def _add_tombstones(self, since: datetime | None, now: datetime, accept_deletes: bool) -> int:
         days = self._of_days("interval_date", lambda moment: f"date '{moment.date()}'", since)

@@ -11,6 +11,7 @@ from include.connections import Connection
 from include.errors import LakehouseError, SourceError
 from include.interval import Interval
 from include.lake.attach import Lake, identifier, literal
+from include.lake.erasures import erased_subjects
 from include.quality.quarantine import keep_undated
 from include.sources import bronze, dlt_runtime
 from include.sources.bronze import Bronze
@@ -84,6 +85,7 @@ def ingest(
         dlt_runtime.open_lake(lake, stream.table) as connection,
     ):
         before = bronze.find(connection, stream.table)
+        erased = erased_subjects(connection, stream.domain, connections)
         for database in databases:
             try:
                 client = DatabaseClient(database, connections(database.connection_id), patience)
@@ -98,6 +100,7 @@ def ingest(
                             before,
                             whole=whole,
                             accept_deletes=accept_deletes,
+                            erased=erased,
                             progress=progress,
                         )
                     )

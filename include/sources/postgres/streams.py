@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from include.sources.subjects import Subject
+
 
 class Reconcile(StrEnum):
     """Whose keys each load compares with the source's, to find rows that were deleted for good."""
@@ -28,6 +30,7 @@ class Stream:
         casts: column and PostgreSQL type to read it as, instead of its own.
         most_gone: share of the rows of a database that may be found deleted at once. Above it the load is refused, as
             a table that was emptied or a wrong database looks the same.
+        subject: who the rows are about.
     """
 
     domain: str
@@ -39,6 +42,7 @@ class Stream:
     page_rows: int = 200_000
     casts: Mapping[str, str] = field(default_factory=dict)
     most_gone: float = 0.5
+    subject: Subject | None = None
 
     def __post_init__(self) -> None:
         for name in (self.domain, self.name):
