@@ -7,22 +7,16 @@ from include.layers import Layer
 from include.quality.checks import Check, Query, RowRule, Severity, Suite
 from include.quality.suites import saas_layers
 from include.quality.suites.keyed import IN_INTERVAL, RECORDS, landed
+from include.quality.suites.saas_layers import STREAMS
 
 MAX_SHARE = 0.05
 SPARE_ROWS = 5
 BUSY_WEEK = 100  # events; with fewer, a weekend without any is no wonder
 
-ACCOUNTS, USERS, PLANS, SUBSCRIPTIONS, CHANGES, INVOICES, LINES, EVENTS, RATES = STREAMS = (
-    "saas_accounts",
-    "saas_users",
-    "saas_plans",
-    "saas_subscriptions",
-    "saas_subscription_changes",
-    "saas_invoices",
-    "saas_invoice_lines",
-    "saas_product_events",
-    "saas_exchange_rates",
-)
+ACCOUNTS, USERS, PLANS = "saas_accounts", "saas_users", "saas_plans"
+SUBSCRIPTIONS, CHANGES = "saas_subscriptions", "saas_subscription_changes"
+INVOICES, LINES = "saas_invoices", "saas_invoice_lines"
+EVENTS, RATES = "saas_product_events", "saas_exchange_rates"
 CREATED_AT = dict.fromkeys(STREAMS, "created_at") | {EVENTS: "occurred_at"}
 
 # What is billed in. A new one needs exchange rates as well.

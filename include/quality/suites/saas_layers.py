@@ -6,6 +6,7 @@ that nothing was lost on the way and that two ways to count agree, and at what a
 
 from include.layers import Layer
 from include.quality.checks import Check, Query, Severity, Suite, has_rows, rows
+from include.sources.saas.streams import STREAMS as SOURCE
 
 ACCOUNT = "silver.dim_account"
 USER = "silver.dim_user"
@@ -28,21 +29,10 @@ SURVIVAL = "gold.mrt_subscription_survival"
 ACTIVITY = "gold.mrt_activity"
 RECONCILIATION = "gold.mrt_revenue_reconciliation"
 
-STREAMS = tuple(
-    f"saas_{stream}"
-    for stream in (
-        "accounts",
-        "users",
-        "plans",
-        "subscriptions",
-        "subscription_changes",
-        "invoices",
-        "invoice_lines",
-        "product_events",
-        "exchange_rates",
-    )
-)
+STREAMS = tuple(stream.table for stream in SOURCE.values())
 LIVE = "deleted_at is null and source_deleted_at is null"
+# Of the bridge; a renewal moves nothing.
+MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn")
 FEW_ACCOUNTS = 20
 OLDEST_QUOTE_DAYS = 7
 
@@ -392,9 +382,20 @@ def _documents() -> tuple[Check, ...]:
     )
 
 
-def _agrees(mart: str, name: str, built: str, source: str, by: str, values: str, expected: str, **more: str) -> Check:
+def _agrees(
+    mart: str,
+    name: str,
+    built: str,
+    source: str,
+    by: str,
+    values: str,
+    expected: str,
+    *,
+    reads: tuple[str, ...],
+    why: str,
+    breaks: str,
+) -> Check:
     """Two queries, each with the columns `by` and `values`, give the same rows."""
-    reads = tuple(more["reads"].split())
     using = f"{by}, {values}"
     return Check(
         name=f"{mart.partition('.')[2]}_{name}",
@@ -407,8 +408,8 @@ def _agrees(mart: str, name: str, built: str, source: str, by: str, values: str,
             expected=expected,
             reads=reads,
         ),
-        why=more["why"],
-        breaks=(more["breaks"],),
+        why=why,
+        breaks=(breaks,),
     )
 
 
@@ -421,7 +422,7 @@ def _of_every_month(mart: str) -> Check:
         "site, month_start_date",
         "as_of_date",
         "a row for each month of dim_saas_month",
-        reads=MONTH,
+        reads=(MONTH,),
         why="A month that is missing looks like one in which nothing happened.",
         breaks=f"delete from {mart} where month_start_date = (select max(month_start_date) from {mart})",
     )
@@ -433,13 +434,9 @@ def _gold() -> Suite:
     summed = ", ".join(
         f"coalesce(sum(abs(mrr_change)) filter (where movement = '{kind}'), 0)::decimal(18, 2) as {kind}_mrr, "
         f"count(*) filter (where movement = '{kind}') as {kind}_accounts"
-        for kind in ("new", "reactivation", "expansion", "contraction", "churn")
+        for kind in MOVEMENTS
     )
-    parts = ", ".join(
-        f"{kind}_{what}"
-        for kind in ("new", "reactivation", "expansion", "contraction", "churn")
-        for what in ("mrr", "accounts")
-    )
+    parts = ", ".join(f"{kind}_{what}" for kind in MOVEMENTS for what in ("mrr", "accounts"))
     checks = (
         has_rows(MONTHLY, due=paying, reads=(SNAPSHOT,)),
         _agrees(
@@ -452,7 +449,7 @@ def _gold() -> Suite:
             "site, month_start_date",
             "mrr, subscriptions",
             "for each month the MRR of all subscriptions that are worth something",
-            reads=SNAPSHOT,
+            reads=(SNAPSHOT,),
             why="MRR that is not the sum of subscriptions is nobody's.",
             breaks=f"delete from {MONTHLY} where rowid = (select max(rowid) from {MONTHLY} where is_paying)",
         ),
@@ -506,7 +503,7 @@ def _gold() -> Suite:
             "site, month_start_date",
             parts,
             "for each month the movements of all accounts",
-            reads=MONTHLY,
+            reads=(MONTHLY,),
             why="A bridge can close and still stand on other movements than those of the accounts.",
             breaks=f"update {BRIDGE} set new_mrr = new_mrr + 1, churn_mrr = churn_mrr + 1",
         ),
@@ -549,7 +546,7 @@ def _gold() -> Suite:
             "site, cohort_month_date, month_start_date",
             "retained_accounts",
             "for each cohort and month its accounts with MRR",
-            reads=MONTHLY,
+            reads=(MONTHLY,),
             why="Retention is read as what customers do; accounts that are lost on the way look like churn.",
             breaks=f"delete from {COHORT} where months_since_start = 0",
         ),
@@ -589,7 +586,7 @@ def _gold() -> Suite:
             "site, month_start_date",
             "mrr, invoiced, refunded",
             "for each month MRR as the bridge has it, and what billed lines say",
-            reads=f"{MONTH} {BRIDGE} {LINE} {RATE}",
+            reads=(MONTH, BRIDGE, LINE, RATE),
             why="A comparison of two numbers needs both to be right.",
             breaks=f"update {RECONCILIATION} set invoiced = invoiced + 1",
         ),
@@ -626,7 +623,7 @@ def _lives() -> tuple[Check, ...]:
             "site, subscription_id",
             "started_at",
             "one row for each subscription that has begun",
-            reads=f"{PERIOD} {MONTH}",
+            reads=(PERIOD, MONTH),
             why="Who is missing here has neither converted nor churned.",
             breaks=f"delete from {LIFECYCLE} where rowid = (select max(rowid) from {LIFECYCLE})",
         ),
@@ -652,7 +649,7 @@ def _lives() -> tuple[Check, ...]:
             "site, plan_code, tenure_days",
             "churned",
             "for each plan and day as many churns as subscriptions have",
-            reads=LIFECYCLE,
+            reads=(LIFECYCLE,),
             why="A curve without some of the churns shows customers more loyal than they are.",
             breaks=f"delete from {SURVIVAL} where rowid = (select max(rowid) from {SURVIVAL})",
         ),
@@ -685,7 +682,7 @@ def _use() -> tuple[Check, ...]:
             "site, activity_date",
             "daily_active_users",
             "for each day the users with an event",
-            reads=EVENT,
+            reads=(EVENT,),
             why="A user who is counted twice, or not, moves every rate of use.",
             breaks=f"update {ACTIVITY} set daily_active_users = daily_active_users + 1",
         ),
