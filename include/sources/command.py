@@ -51,3 +51,11 @@ def told() -> Iterator[None]:
     except LakehouseError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+def end_with(failures: Sequence[str]) -> None:
+    """What could not be read, after all that could; exit status 1 if there is any."""
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)

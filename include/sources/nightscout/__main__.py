@@ -16,7 +16,7 @@ from include import runtime
 from include import settings as environment
 from include.errors import LakehouseError
 from include.interval import Interval
-from include.sources.command import From, To, chosen, interval_of, stream_of, told
+from include.sources.command import From, To, chosen, end_with, interval_of, stream_of, told
 from include.sources.nightscout.client import SiteClient
 from include.sources.nightscout.sites import Site, read_sites
 from include.sources.nightscout.streams import ENTRIES, STREAMS, Record, Stream
@@ -119,10 +119,7 @@ def check(sites: SitesFile = None, site: SiteNames = None) -> None:
                 table.add_row(each.site, "", "", "", "", "[red]cannot be read[/red]")
                 failures.append(str(error))
         console.print(table)
-        for failure in failures:
-            typer.echo(failure, err=True)
-        if failures:
-            raise typer.Exit(1)
+        end_with(failures)
 
 
 def _records(client: SiteClient, stream: Stream, interval: Interval) -> Iterator[Record]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from include import runtime
 from include import settings as environment
 from include.errors import LakehouseError
-from include.sources.command import From, To, chosen, interval_of, stream_of, told
+from include.sources.command import From, To, chosen, end_with, interval_of, stream_of, told
 from include.sources.postgres.databases import Database, read_databases
 from include.sources.postgres.streams import Stream
 
@@ -104,9 +104,6 @@ def command(
                     table.add_row(each.database, "[red]cannot be read[/red]")
                     failures.append(str(error))
             console.print(table)
-            for failure in failures:
-                typer.echo(failure, err=True)
-            if failures:
-                raise typer.Exit(1)
+            end_with(failures)
 
     return app
