@@ -26,7 +26,7 @@ from include.erasure.search import Search, in_pages, search
 from include.errors import GateError, LakehouseError
 from include.interval import Interval
 from include.lake import catalog, erasures, locks, savepoint
-from include.lake.attach import ALIAS, Lake, identifier, one_transaction
+from include.lake.attach import ALIAS, Lake, columns_of, identifier, one_row, one_transaction
 from include.lake.catalog import Metadata
 from include.lake.erasures import Erasure
 from include.lake.files import Files
@@ -144,10 +144,10 @@ def plan(lake: Lake, marts: Postgres, domain: Domain, wanted: str) -> Plan:
             (schema, table)
             for schema, tables in layers.items()
             for table in tables
-            if _columns_of(connection, schema, table)
+            if columns_of(connection, schema, table)
         ]
         for schema, table in built:
-            if {name for name, *_ in _columns_of(connection, schema, table)} >= set(domain.columns):
+            if {column.name for column in columns_of(connection, schema, table)} >= set(domain.columns):
                 place = Place(schema, table, erasures.subject_sql(domain.columns))
                 rows[place.name] = _count(connection, place, person)
     known = catalog.read(lake)
@@ -291,7 +291,7 @@ class _Work:
 
     def _remake(self, connection: duckdb.DuckDBPyConnection, place: Place) -> None:
         """A new table in the place of the old: deleting rows would leave them in files, statistics and the catalog."""
-        columns = _columns_of(connection, place.schema, place.table)
+        columns = columns_of(connection, place.schema, place.table)
         known = {table.name: table.table_id for table in catalog.read(self._lake).tables}
         with catalog.metadata(self._lake) as opened:
             keys = opened.partition_keys(known[place.name])
@@ -509,25 +509,12 @@ def _vacuum(server: Postgres, schemas: Sequence[str]) -> None:
 
 
 def _count(connection: duckdb.DuckDBPyConnection, place: Place, person: Person) -> int:
-    (count,) = _row(
+    (count,) = one_row(
         connection, f"select count(*) from {place.quoted} where {place.subject} = $subject", {"subject": person.subject}
     )
     return count
 
 
 def _digest(connection: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any] | None = None) -> tuple:
-    return _row(connection, f"select count(*), coalesce(sum(hash(__row)::hugeint), 0) from ({rows}) as __row", values)
-
-
-def _columns_of(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> list[tuple[str, str, bool]]:
-    return connection.execute(
-        "select column_name, data_type, is_nullable from duckdb_columns() where database_name = ? and schema_name = ? "
-        "and table_name = ? order by column_index",
-        [ALIAS, schema, table],
-    ).fetchall()
-
-
-def _row(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None) -> tuple:
-    row = connection.execute(query, values or {}).fetchone()
-    assert row is not None
-    return row
+    query = f"select count(*), coalesce(sum(hash(__row)::hugeint), 0) from ({rows}) as __row"
+    return one_row(connection, query, values or {})

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import duckdb
 
 from include.errors import LakehouseError
-from include.lake.attach import ALIAS, Lake, identifier, table_exists
-from include.lake.erasures import subject_hash, subject_sql
+from include.lake.attach import ALIAS, Lake, columns_of, identifier, table_exists
+from include.lake.erasures import subject_hash, subject_sql, text_of
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.sources.subjects import Subject
 
@@ -71,7 +71,7 @@ def places(connection: duckdb.DuckDBPyConnection, subjects: Mapping[str, Subject
             continue
         for schema in (Layer.BRONZE.value, STAGING):
             if table_exists(connection, schema, table):
-                lacking = set(subject.columns) - set(_columns(connection, schema, table))
+                lacking = set(subject.columns) - {column.name for column in columns_of(connection, schema, table)}
                 if lacking:
                     raise SubjectError(
                         f"{schema}.{table} has no column {', '.join(sorted(lacking))}, by which its stream says whose "
@@ -79,11 +79,7 @@ def places(connection: duckdb.DuckDBPyConnection, subjects: Mapping[str, Subject
                     )
                 found.append(Place(schema, table, subject_sql(subject.columns)))
         if table_exists(connection, QUARANTINE_SCHEMA, table):
-            inside = [
-                "site" if name == "site" else f"json_extract_string(payload, '$.\"{name}\"')"
-                for name in subject.columns
-            ]
-            found.append(Place(QUARANTINE_SCHEMA, table, " || '/' || ".join(inside)))
+            found.append(Place(QUARANTINE_SCHEMA, table, subject_sql(subject.columns, value=_in_payload)))
     of_sites = [table for table, subject in subjects.items() if subject.columns == ("site",)]
     if of_sites and table_exists(connection, META_SCHEMA, APPLIED):
         among = ", ".join(f"'{table}'" for table in of_sites)
@@ -147,10 +143,8 @@ def _identifiers(
     others: set[str] = set()
     for place in places(connection, subjects):
         for name in subjects[place.table].identifiers if place.table in subjects else ():
-            if place.schema == QUARANTINE_SCHEMA and name != "site":
-                value = f"json_extract_string(payload, '$.\"{name}\"')"
-            else:
-                value = f"{identifier(name)}::varchar"
+            inside = place.schema == QUARANTINE_SCHEMA and name != "site"
+            value = _in_payload(name) if inside else text_of(name)
             rows = connection.execute(
                 f"select value, subject = $subject from (select {value} as value, {place.subject} as subject "
                 f"from {place.quoted}) where length(value) >= {SHORTEST_IDENTIFIER} and value in (select {value} "
@@ -162,10 +156,6 @@ def _identifiers(
     return own, others
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> list[str]:
-    rows = connection.execute(
-        "select column_name from duckdb_columns() where database_name = ? and schema_name = ? and table_name = ? "
-        "order by column_index",
-        [ALIAS, schema, table],
-    ).fetchall()
-    return [name for (name,) in rows]
+def _in_payload(name: str) -> str:
+    """The value of a column of a row in quarantine."""
+    return f"json_extract_string(payload, '$.\"{name}\"')"

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from include.connections import Postgres
 from include.erasure.people import Person
-from include.lake.attach import Lake, identifier, literal
+from include.lake.attach import Lake, identifier, literal, one_row
 from include.lake.listing import open_storage, stored
 from include.lake.passfile import use_passwords
 from include.layers import MARTS_SCHEMA
@@ -123,12 +123,12 @@ def _matching(
         conditions.append(f"{whose} = {literal(person.subject)}")
     if not conditions:
         return 0
-    row = connection.execute(
+    (rows,) = one_row(
+        connection,
         f"select count(*) from (select __row, __row::varchar as text from {source} as __row) "
-        f"where {' or '.join(f'coalesce({condition}, false)' for condition in conditions)}"
-    ).fetchone()
-    assert row is not None
-    return row[0]
+        f"where {' or '.join(f'coalesce({condition}, false)' for condition in conditions)}",
+    )
+    return rows
 
 
 def _in_postgres(

@@ -2,10 +2,11 @@
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -17,6 +18,14 @@ from include.lake.writers import hold
 ALIAS = "dl"
 log = logging.getLogger(__name__)
 MAX_RETRY_COUNT = 100  # DuckLake's own 10 runs out when several writers commit at once
+
+
+class Column(NamedTuple):
+    """A column of a table of the lake, with DuckDB's name of its type."""
+
+    name: str
+    kind: str
+    nullable: bool
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,24 @@ def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str)
     """Whether the attached lake has the table, at the snapshot that the connection reads."""
     query = "select 1 from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?"
     return connection.execute(query, [ALIAS, str(schema), table]).fetchone() is not None
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> list[Column]:
+    """The table's columns, in order, at the snapshot that the connection reads; none if there is no such table."""
+    query = (
+        "select column_name, data_type, is_nullable from duckdb_columns() "
+        "where database_name = ? and schema_name = ? and table_name = ? order by column_index"
+    )
+    return [Column(*row) for row in connection.execute(query, [ALIAS, str(schema), table]).fetchall()]
+
+
+def one_row(
+    connection: duckdb.DuckDBPyConnection, query: str, values: Sequence[Any] | Mapping[str, Any] = ()
+) -> tuple[Any, ...]:
+    """The row of a query that gives one, such as an aggregate over a table."""
+    row = connection.execute(query, values or None).fetchone()
+    assert row is not None
+    return row
 
 
 def roll_back(connection: duckdb.DuckDBPyConnection) -> None:

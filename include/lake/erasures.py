@@ -6,7 +6,7 @@ A subject is a text (`site/id`, see `include.sources.subjects`). Its hash is key
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -83,10 +83,18 @@ def hash_sql(subject: str) -> str:
     return f"sha256($key || sha256($key || {subject}))"
 
 
-def subject_sql(columns: Sequence[str], site: str = "site") -> str:
-    """The subject of a row. A row that lacks a part of it has none."""
-    parts = [site if name == "site" else f"{identifier(name)}::varchar" for name in columns]
-    return " || '/' || ".join(parts)
+def text_of(name: str) -> str:
+    """A column's value as text."""
+    return f"{identifier(name)}::varchar"
+
+
+def subject_sql(columns: Sequence[str], site: str = "site", value: Callable[[str], str] = text_of) -> str:
+    """The subject of a row. A row that lacks a part of it has none.
+
+    Args:
+        value: SQL for the value of a column, where it is not simply the column.
+    """
+    return " || '/' || ".join(site if name == "site" else value(name) for name in columns)
 
 
 def listed(connection: duckdb.DuckDBPyConnection, domain: str | None = None) -> list[Erasure]:
@@ -172,13 +180,12 @@ def begin_again(lake: Lake, records: Collection[bytes]) -> list[Erasure]:
             known = find(connection, record["domain"], record["subject_hash"])
             if known is None:
                 begin(connection, record["domain"], record["subject_hash"], record["requested_by"])
-        return [each for each in listed(connection) if each.finished_at is None]
+        return unfinished(connection)
 
 
-def unfinished(lake: Lake) -> list[Erasure]:
+def unfinished(connection: duckdb.DuckDBPyConnection) -> list[Erasure]:
     """Erasures that were begun and not ended: the person may still be somewhere."""
-    with lake.open(read_only=True) as connection:
-        return [each for each in listed(connection) if each.finished_at is None]
+    return [each for each in listed(connection) if each.finished_at is None]
 
 
 def verify(lake: Lake, entries: Collection[Any]) -> int:

@@ -15,7 +15,7 @@ import duckdb
 
 from include.errors import GateError, first_line
 from include.interval import Interval, ranges
-from include.lake.attach import Lake, identifier, literal, one_transaction, table_exists
+from include.lake.attach import Lake, identifier, literal, one_row, one_transaction, table_exists
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.quality.checks import RowRule, Scope, Suite
 from include.quality.suites import suite as suite_of
@@ -190,7 +190,8 @@ def _newest_load(connection: duckdb.DuckDBPyConnection, table: str, snapshot: in
         return 0
     name = f"bronze.{identifier(table)}"
     try:
-        (newest,) = _row(connection, f"select coalesce(max(load_seq), 0) from {name} at (version => {int(snapshot)})")
+        query = f"select coalesce(max(load_seq), 0) from {name} at (version => {int(snapshot)})"
+        (newest,) = one_row(connection, query)
     except duckdb.CatalogException:  # the table came later
         return 0
     except (duckdb.IOException, duckdb.InvalidInputException):  # its files were lost: answer for all days
@@ -226,7 +227,7 @@ def _judge(
         f"select distinct site, interval_date from bronze.{name} where load_seq > {judged} "
         f"union select distinct site, interval_date from bronze.{name} where {again}"
     )
-    windows, days = _row(connection, "select count(*), list(distinct interval_date) from due_windows")
+    windows, days = one_row(connection, "select count(*), list(distinct interval_date) from due_windows")
     if not windows:
         return SetAside(0, 0, 0)
     literals = ", ".join(f"date '{day}'" for day in days)
@@ -255,7 +256,7 @@ def _judge(
         "(select max(snapshot_id) from dl.snapshots()), now() from broken_rows",
         [dag_run_id],
     )
-    landed, broken = _row(connection, f"select (select count(*) from {due}), (select count(*) from broken_rows)")
+    landed, broken = one_row(connection, f"select (select count(*) from {due}), (select count(*) from broken_rows)")
     connection.execute(
         f"insert into {META_SCHEMA}.watermarks (model, source_table, load_seq, recorded_at) "
         f"select '{MODEL}', ?, max(load_seq), {_MOMENT} from bronze.{name} where load_seq >= {judged}",
@@ -266,7 +267,7 @@ def _judge(
 
 def _judged(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     """The load up to which the table has been judged; 0 if it counts its loads from a lower number since."""
-    (judged,) = _row(
+    (judged,) = one_row(
         connection,
         f"select coalesce(max_by(load_seq, recorded_at), 0) from {META_SCHEMA}.watermarks "
         f"where model = '{MODEL}' and source_table = {literal(table)}",
@@ -286,9 +287,3 @@ def _ensure(connection: duckdb.DuckDBPyConnection, schema: str, tables: Mapping[
         if not table_exists(connection, schema, table):
             connection.execute(f"create schema if not exists {schema}")
             connection.execute(f"create table if not exists {schema}.{identifier(table)} ({columns})")
-
-
-def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple:
-    row = connection.execute(sql).fetchone()
-    assert row is not None
-    return row

@@ -9,7 +9,7 @@ import duckdb
 
 from include.errors import GateError, LakehouseError, first_line
 from include.interval import ONE_DAY, Interval
-from include.lake.attach import Lake, identifier, literal, table_exists
+from include.lake.attach import Lake, identifier, literal, one_row, table_exists
 from include.layers import META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.quality.checks import RowRule, Suite
 from include.quality.quarantine import broken_rules_sql
@@ -233,6 +233,4 @@ def _undated(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     if not table_exists(connection, QUARANTINE_SCHEMA, table):
         return 0
     query = f"select count(*) from quarantine.{identifier(table)} where interval_date is null"
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(one_row(connection, query)[0])

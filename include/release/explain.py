@@ -17,7 +17,7 @@ import duckdb
 from include.connections import Postgres
 from include.dbt_project import MANIFEST, Node, lineage
 from include.errors import ReleaseError, first_line
-from include.lake.attach import Lake, identifier
+from include.lake.attach import Lake, columns_of, identifier
 from include.layers import QUARANTINE_SCHEMA, Layer
 from include.release import ledger
 from include.release.ledger import Entry
@@ -262,11 +262,8 @@ def _requests(connection: duckdb.DuckDBPyConnection, source: Node) -> list[Reque
 
 
 def _quarantined(connection: duckdb.DuckDBPyConnection, source: Node) -> list[Row]:
-    held = connection.execute(
-        "select column_name from duckdb_columns() where database_name = 'dl' and schema_name = ? and table_name = ?",
-        [QUARANTINE_SCHEMA, source.name],
-    ).fetchall()
-    shared = [name for (name,) in held if name in (source.meta.get("request_columns") or [])]
+    held = columns_of(connection, QUARANTINE_SCHEMA, source.name)
+    shared = [column.name for column in held if column.name in (source.meta.get("request_columns") or [])]
     if not shared:
         return []
     same = " and ".join(f"this.{identifier(name)} = aside.{identifier(name)}" for name in shared)

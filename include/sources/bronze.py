@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from include.lake.attach import ALIAS, identifier, roll_back
+from include.lake.attach import ALIAS, columns_of, identifier, one_row, roll_back
 from include.sources.dlt_runtime import DATASET
 from include.sources.errors import LoadError
 
@@ -56,18 +56,11 @@ def name_of(table: str) -> str:
 
 def find(connection: duckdb.DuckDBPyConnection, table: str) -> Bronze:
     """The table as it is now."""
-    columns = dict(
-        connection.execute(
-            "select column_name, data_type from duckdb_columns() "
-            "where database_name = ? and schema_name = ? and table_name = ? order by column_index",
-            [ALIAS, DATASET, table],
-        ).fetchall()
-    )
+    columns = {column.name: column.kind for column in columns_of(connection, DATASET, table)}
     if not columns:
         return Bronze(table, {}, 0)
-    row = connection.execute(f"select coalesce(max(load_seq), 0) from {name_of(table)}").fetchone()
-    assert row is not None
-    return Bronze(table, columns, row[0])
+    (load_seq,) = one_row(connection, f"select coalesce(max(load_seq), 0) from {name_of(table)}")
+    return Bronze(table, columns, load_seq)
 
 
 def check_load(
@@ -90,7 +83,7 @@ def check_load(
         LoadError: the lake holds something else.
     """
     with _looking(connection):
-        snapshot = connection.execute(f"select id from ducklake_current_snapshot('{ALIAS}')").fetchone()
+        (snapshot,) = one_row(connection, f"select id from ducklake_current_snapshot('{ALIAS}')")
         found = connection.execute(
             "select site, count(*) filter (record_id is null), count(record_id), sum(window_records)::bigint "
             f"from {name_of(table)} where load_seq = ? group by all",
@@ -98,22 +91,19 @@ def check_load(
         ).fetchall()
         _check_scan(connection, table)
         _check_once(connection, table, key, among)
-    assert snapshot is not None
     held = {site: Sent(windows, records, stated or 0) for site, windows, records, stated in found}
     if held != dict(sent):
         raise LoadError(f"{table}: load {load_seq} holds {held}, but {dict(sent)} was sent; run it again.")
-    return snapshot[0]
+    return snapshot
 
 
 def _check_scan(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     """Known bugs of DuckLake show as counts that a scan does not confirm."""
     name = name_of(table)
     # Every row has a load_seq above 0: a condition that the statistics do not answer, so the rows are read.
-    row = connection.execute(
-        f"select (select count(*) from {name}), count(*) filter (load_seq > 0) from {name}"
-    ).fetchone()
-    assert row is not None
-    counted, scanned = row
+    counted, scanned = one_row(
+        connection, f"select (select count(*) from {name}), count(*) filter (load_seq > 0) from {name}"
+    )
     if counted != scanned:
         raise LoadError(
             f"{table}: the catalog counts {counted:,} rows and a scan finds {scanned:,}; run `lake fsck --deep`."

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from include.lake.attach import identifier, literal
+from include.lake.attach import identifier, literal, one_row
 
 EXAMPLES = 3
 
@@ -112,11 +112,11 @@ def _by_key(
     some = " or ".join(differs.values()) or "false"
     counts = ", ".join(f"count(*) filter (where {condition})" for condition in ["true", *differs.values()])
     pairs = f"from {old} o join {new} n on {joined} where {some}"
-    changed, *by_column = _one(connection, f"select {counts} {pairs}")
+    changed, *by_column = one_row(connection, f"select {counts} {pairs}")
     columns = {name: count for name, count in zip(others, by_column, strict=True) if count}
     return {
-        "gone": _one(connection, missing.format(old, new))[0],
-        "added": _one(connection, missing.format(new, old))[0],
+        "gone": one_row(connection, missing.format(old, new))[0],
+        "added": one_row(connection, missing.format(new, old))[0],
         "changed": changed,
         "columns": columns,
         "examples": _examples(connection, pairs, key, list(columns)),
@@ -153,10 +153,4 @@ def _is_unique(connection: duckdb.DuckDBPyConnection, relation: str, key: tuple[
 
 
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    return int(_one(connection, f"select count(*) from {relation}")[0])
-
-
-def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return row
+    return int(one_row(connection, f"select count(*) from {relation}")[0])

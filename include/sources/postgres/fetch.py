@@ -21,7 +21,7 @@ import duckdb
 
 from include.errors import SourceError
 from include.interval import Interval
-from include.lake.attach import identifier, literal
+from include.lake.attach import identifier, literal, one_row
 from include.lake.erasures import Erased, hash_sql, subject_sql
 from include.sources.bronze import LINEAGE, Bronze
 from include.sources.errors import SchemaError
@@ -319,12 +319,12 @@ class _Fetch:
         if self._erased is None or subject is None or not subject.columns:
             return 0
         whose = hash_sql(subject_sql(subject.columns, site="$site"))
-        row = self._connection.execute(
+        (count,) = one_row(
+            self._connection,
             f"delete from {self._rows} where {whose} in (select unnest($hashes))",
             {"key": self._erased.key, "site": self._site, "hashes": list(self._erased.hashes)},
-        ).fetchone()
-        assert row is not None
-        return row[0]
+        )
+        return count
 
     def _add_tombstones(self, since: datetime | None, now: datetime, accept_deletes: bool) -> int:
         days = self._of_days("interval_date", lambda moment: f"date '{moment.date()}'", since)
@@ -397,9 +397,7 @@ class _Fetch:
         return tuple((self._site, record_id, payload) for record_id, payload in undated)
 
     def _row(self, sql: str, *values: object) -> tuple:
-        row = self._connection.execute(sql, list(values)).fetchone()
-        assert row is not None
-        return row
+        return one_row(self._connection, sql, values)
 
 
 def _moment(moment: datetime) -> str:
