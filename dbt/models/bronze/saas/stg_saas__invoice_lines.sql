@@ -33,23 +33,9 @@ renamed as (
 
 ),
 
-quarantined as (
-
-    select * from {{ quarantine('saas_invoice_lines') }}
-
-),
-
 final as (
 
-    select renamed.*
-    from renamed
-    left join quarantined
-        on
-            renamed.site = quarantined.site
-            and renamed.created_date = quarantined.interval_date
-            and renamed.record_id = quarantined.record_id
-            and renamed.load_seq = quarantined.load_seq
-    where quarantined.record_id is null
+    {{ not_quarantined('renamed', 'saas_invoice_lines', 'created_date') }}
 
 )
 
