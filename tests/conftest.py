@@ -17,7 +17,7 @@ from include.lake.attach import Lake
 from include.lake.extensions import link_extensions
 from include.lake.files import s3_client
 from include.lake.passfile import use_passwords
-from include.local import postgres
+from include.local import postgres, stack
 from include.local.postgres import LocalPostgres
 
 # Before anything imports Airflow, which reads it once.
@@ -47,9 +47,7 @@ def scratch() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(scratch: Path) -> Iterator[LocalPostgres]:
     """The embedded PostgreSQL, with its roles."""
-    # Tests kill processes, never the machine: nothing here needs to reach the disk.
-    quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    running = postgres.start(scratch / "pg", {**postgres.CONFIGURATION, **quick})
+    running = postgres.start(scratch / "pg", postgres.THROWAWAY)
     use_passwords(*running.servers)
     yield running
     postgres.stop(scratch / "pg")
@@ -122,20 +120,13 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_environment() -> None:
     """No test speaks to the outside, and none reads the developer's own stack."""
-    os.environ.update(
-        DO_NOT_TRACK="1",
-        RUNTIME__DLTHUB_TELEMETRY="false",
-        DBT_SEND_ANONYMOUS_USAGE_STATS="false",
-        AIRFLOW__COSMOS__ENABLE_TELEMETRY="False",
-        GX_ANALYTICS_ENABLED="false",
-    )
+    os.environ.update(stack.NO_TELEMETRY)
 
 
 @pytest.fixture(scope="session")
 def manifest() -> Path:
     """The dbt manifest of this checkout, parsed anew if a file of the project is newer."""
     from include.dbt_project import MANIFEST
-    from include.local import stack
 
     stack.build_manifest()
     return MANIFEST

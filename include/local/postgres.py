@@ -32,6 +32,8 @@ ROLES = OWNERS | READERS | DEMO_OWNERS | DEMO_READERS
 
 # DuckLake recognises a conflict by its English message; dlt, dbt, GX and Airflow's workers each hold connections.
 CONFIGURATION = {"lc_messages": "C", "max_connections": "200", "timezone": "UTC", "log_min_messages": "warning"}
+# Of a server that nobody needs after the machine's crash, such as a test's: nothing has to reach the disk.
+THROWAWAY = {**CONFIGURATION, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 USER_SECONDS = 10
 

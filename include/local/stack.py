@@ -36,6 +36,14 @@ START_SECONDS = 120
 # idle workers for ever, as after a full disk.
 HANG_SECONDS = 15
 STOP_SECONDS = 20
+NO_TELEMETRY = {
+    "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "SCARF_ANALYTICS": "false",
+}
 PSEUDONYM_KEYS = ("saas_pseudonym", "nightscout_pseudonym")
 
 
@@ -263,13 +271,8 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs" / "tasks"),
-        "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
         "AIRFLOW__COSMOS__ENABLE_CACHE": "False",
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "GX_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "SCARF_ANALYTICS": "false",
+        **NO_TELEMETRY,
     }
     passwords = home / "airflow" / "passwords.json"
     _write_private(passwords, json.dumps({"admin": keys["admin"], "auditor": keys["auditor"]}))

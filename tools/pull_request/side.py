@@ -22,18 +22,14 @@ from include.lake.passfile import use_passwords
 from include.local import postgres
 from include.local.postgres import LocalPostgres
 from include.local.sample import Place, Sample
+from include.local.stack import NO_TELEMETRY
 
 TIMEOUT_SECONDS = 900
 LINES_OF_A_TRACEBACK = 12
 # The developer's own stack must not shine through.
 FOREIGN = ("LAKE_", "AIRFLOW", "DBT_", "PG", "PYTHONPATH")
 QUIET = {
-    "DO_NOT_TRACK": "1",
-    "SCARF_ANALYTICS": "false",
-    "RUNTIME__DLTHUB_TELEMETRY": "false",
-    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-    "GX_ANALYTICS_ENABLED": "false",
-    "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
+    **NO_TELEMETRY,
     "AIRFLOW__COSMOS__ENABLE_CACHE": "False",
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
@@ -137,9 +133,7 @@ def throwaway() -> Iterator[Place]:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL's own user walks through it
         link_extensions(folder / "extensions")
-        # Nothing here outlives the check, so nothing needs to reach the disk.
-        quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        server = postgres.start(folder / "pg", {**postgres.CONFIGURATION, **quick})
+        server = postgres.start(folder / "pg", postgres.THROWAWAY)
         try:
             use_passwords(*server.servers)
             yield Place(folder, server, folder / "extensions")
