@@ -87,20 +87,15 @@ class Flags:
 
     def _columns(self, stream: str, ask: Ask | None) -> tuple[tuple[Column, ...], tuple[str, ...]]:
         """The columns of a stream, and those of its primary key where the database says so."""
-        if stream not in self.columns and self.connection is not None:
-            from include.scaffold.source_columns import read_table
-
-            table = read_table(self.connection(), self.schema, stream)
-            return table.columns, table.key
+        if stream not in self.columns and self.connection is not None and self.kind.read is not None:
+            return self.kind.read(self.connection(), self.schema, stream)
         text = self.columns.get(stream) or (ask(f"Columns of {stream} (NAME:TYPE, …)", "") if ask else "")
         if not text:
-            where = (
-                f" or set the connection {self.conn_id} (AIRFLOW_CONN_{self.conn_id.upper()})" if self.conn_id else ""
+            variable = f"AIRFLOW_CONN_{self.conn_id.upper()}"
+            read = (
+                f" Or set the connection {self.conn_id} ({variable}): they are read from it." if self.kind.read else ""
             )
-            raise ScaffoldError(
-                f'Nobody said which columns {stream} has. Say --columns "{stream}=id:bigint,…"{where}, from which they '
-                "are read."
-            )
+            raise ScaffoldError(f'Nobody said which columns {stream} has. Say --columns "{stream}=id:bigint,…".{read}')
         made = []
         for item in _split(text):
             name, _, kind = (each.strip() for each in item.partition(":"))

@@ -5,8 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from include.connections import Connection
 from include.scaffold.names import ScaffoldError
 from include.scaffold.spec import TEXT, Column, Domain, Stream
+
+# Columns, and those of the key.
+Described = tuple[tuple[Column, ...], tuple[str, ...]]
 
 
 class MadeUp(Protocol):
@@ -28,6 +32,8 @@ class Kind:
         type_of: the lake's type of a source's type, in lower case; None for a type that is not known.
         request: what the source is asked for, in words.
         made_up: how the rows of a sample are spelled.
+        read: a stream's columns, and those of its key, asked of the source by its connection and schema; none where
+            only flags can say them.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Kind:
     type_of: Callable[[str], str | None]
     request: Callable[[Domain, Stream], str]
     made_up: MadeUp
+    read: Callable[[Connection, str, str], Described] | None = None
 
     def column(self, stream: str, name: str, kind: str) -> Column:
         """Raises: ScaffoldError: the type is not known."""
@@ -149,6 +156,13 @@ _EXAMPLES = {
 }
 
 
+def _read_postgres(connection: Connection, schema: str, name: str) -> Described:
+    from include.scaffold.source_columns import read_table
+
+    table = read_table(connection, schema, name)
+    return table.columns, table.key
+
+
 KINDS: Mapping[str, Kind] = {
     "postgres": Kind(
         "postgres",
@@ -156,6 +170,7 @@ KINDS: Mapping[str, Kind] = {
         postgres_type,
         lambda domain, stream: f"select from {domain.schema}.{stream.name} where {stream.cursor} in the interval",
         PostgresRows(),
+        _read_postgres,
     ),
 }
 _ENGINE = re.compile(r"^from include\.sources\.(\w+)\.streams import", re.MULTILINE)

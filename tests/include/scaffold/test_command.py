@@ -88,5 +88,5 @@ def test_without_a_terminal_what_is_missing_is_an_error(lake_new: Callable[..., 
         lake_new("domain", "invented")
     with pytest.raises(ScaffoldError, match="There is no stream; say --stream NAME:KEY:CURSOR:DAY"):
         lake_new("domain", "invented", "--kind", "postgres")
-    with pytest.raises(ScaffoldError, match=r"set the connection invented_main \(AIRFLOW_CONN_INVENTED_MAIN\)"):
+    with pytest.raises(ScaffoldError, match=r"Or set the connection invented_main \(AIRFLOW_CONN_INVENTED_MAIN\)"):
         lake_new("domain", "invented", "--kind", "postgres", "--stream", "orders")
