@@ -31,8 +31,7 @@ def insert(source: str, name: str, text: str, where: str) -> str:
                 return changed
     raise ScaffoldError(
         f"{where} assigns no list of several lines to {name}, each with a comma, which `lake new` could add to. "
-        "Nothing "
-        f"was written. Shape it as `lake new domain` does, or add by hand:\n{textwrap.dedent(text).strip()}"
+        f"Nothing was written. Shape it as `lake new domain` does, or add by hand:\n{textwrap.dedent(text).strip()}"
     )
 
 
@@ -52,9 +51,8 @@ def append_source(text: str, table: str, where: str) -> str:
         before, after = [], []
     if not after or after[:-1] != before or after[-1] != yaml.safe_load(table)[0]:
         raise ScaffoldError(
-            f"{where} does not end with the tables of one source, so that none could be added. Nothing was "
-            "written. Add "
-            f"by hand:\n{table.strip()}"
+            f"{where} does not end with the tables of one source, so that none could be added. Nothing was written. "
+            f"Add by hand:\n{table.strip()}"
         )
     return changed
 

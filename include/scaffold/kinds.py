@@ -185,8 +185,7 @@ def kind_of(streams_py: str, where: str) -> Kind:
     found = _ENGINE.search(streams_py)
     if found is None or found[1] not in KINDS:
         raise ScaffoldError(
-            f"{where} imports the streams of none of {', '.join(KINDS)}, so that `lake new stream` does not "
-            "know what to "
-            "write. Add the stream by hand: docs/how-to/add-a-source.md."
+            f"{where} imports the streams of none of {', '.join(KINDS)}, so that `lake new stream` does not know "
+            "what to write. Add the stream by hand: docs/how-to/add-a-source.md."
         )
     return KINDS[found[1]]

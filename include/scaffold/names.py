@@ -50,8 +50,8 @@ def check_domain(name: str, root: Path) -> None:
     known = domains(root / "include/sources")
     if name in known:
         raise ScaffoldError(
-            f"There is a domain {name} already. `lake new stream {name} …` adds a stream, `lake new mart {name} "
-            "…` a mart."
+            f"There is a domain {name} already. `lake new stream {name} …` adds a stream, `lake new mart {name} …` a "
+            "mart."
         )
     for other in known:
         if name.startswith(f"{other}_") or other.startswith(f"{name}_"):

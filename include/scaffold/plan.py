@@ -33,9 +33,8 @@ class Plan:
         """
         if taken := sorted(path for path in self.new if (self.root / path).exists()):
             raise ScaffoldError(
-                f"There is {', '.join(taken)} already, and `lake new` overwrites nothing. Nothing was written. "
-                "Move it away, "
-                "or choose another name."
+                f"There is {', '.join(taken)} already, and `lake new` overwrites nothing. Nothing was written. Move "
+                "it away, or choose another name."
             )
         for path, text in (self.new | self.changed).items():
             file = self.root / path
@@ -213,9 +212,8 @@ def _require_free(root: Path, models: Iterable[str]) -> None:
     for name in models:
         if name in there:
             raise ScaffoldError(
-                f"There is a model {name} already, {there[name].relative_to(root)}, and dbt knows models by "
-                "name alone; choose "
-                "another."
+                f"There is a model {name} already, {there[name].relative_to(root)}, and dbt knows models by name "
+                "alone; choose another."
             )
 
 

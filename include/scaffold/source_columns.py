@@ -49,9 +49,8 @@ def read_table(connection: Connection, schema: str, name: str) -> Table:
         ) from error
     if not found:
         raise ScaffoldError(
-            f"The database of connection {connection.conn_id} has no table {schema}.{name}, or the role may not "
-            "see it. "
-            "Say which schema (--schema), or grant select on it."
+            f"The database of connection {connection.conn_id} has no table {schema}.{name}, or the role may not see "
+            "it. Say which schema (--schema), or grant select on it."
         )
     columns = tuple(Column(name, kind, postgres_type(kind, known_only=False) or "varchar") for name, kind in found)
     return Table(columns, key)

@@ -198,39 +198,37 @@ class Stream:
     def _check_names(self, names: list[str]) -> None:
         if odd := [name for name in names if not COLUMN.fullmatch(name)]:
             raise ScaffoldError(
-                f"Stream {self.name} has columns {_listed(odd)}; bronze takes lower case letters, digits and _ "
-                "only, and here at most 50 of them. Read a view that names them so."
+                f"Stream {self.name} has columns {_listed(odd)}; bronze takes lower case letters, digits and _ only, "
+                "and here at most 50 of them. Read a view that names them so."
             )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ScaffoldError(f"Stream {self.name} names {_listed(twice)} more than once.")
         if ours := sorted(set(names) & OURS):
             raise ScaffoldError(
-                f"Stream {self.name} has columns {_listed(ours)}, which bronze uses for itself. Read a view that names "
-                "them otherwise."
+                f"Stream {self.name} has columns {_listed(ours)}, which bronze uses for itself. Read a view that "
+                "names them otherwise."
             )
         if words := sorted(set(names) & reserved_words()):
             raise ScaffoldError(
-                f"Stream {self.name} has columns {_listed(words)}, which are words of SQL. Read a view that names them "
-                "otherwise."
+                f"Stream {self.name} has columns {_listed(words)}, which are words of SQL. Read a view that names "
+                "them otherwise."
             )
         for name, expected in DELETION.items():
             if self.has(name) and not self.column(name).data_type.startswith(expected):
                 raise ScaffoldError(
-                    f"Column {name} of stream {self.name} is a {self.column(name).kind}; expected a "
-                    f"{expected[0]}, as models "
-                    "say by it which rows were deleted. Read a view that names it otherwise."
+                    f"Column {name} of stream {self.name} is a {self.column(name).kind}; expected a {expected[0]}, "
+                    "as models say by it which rows were deleted. Read a view that names it otherwise."
                 )
         if missing := [name for name in (*self.key, self.cursor, self.day) if name not in names]:
             raise ScaffoldError(
-                f"Stream {self.name} has no column {_listed(dict.fromkeys(missing))}, which is to be its key, "
-                "its cursor "
-                f"or its day; it has {_listed(names)}."
+                f"Stream {self.name} has no column {_listed(dict.fromkeys(missing))}, which is to be its key, its "
+                f"cursor or its day; it has {_listed(names)}."
             )
         for role, name in (("cursor", self.cursor), ("day", self.day)):
             if not self.column(name).data_type.startswith(("timestamp", "date")):
                 raise ScaffoldError(
-                    f"The {role} of stream {self.name} is {name}, a {self.column(name).kind}; expected a time "
-                    "or a date."
+                    f"The {role} of stream {self.name} is {name}, a {self.column(name).kind}; expected a time or a "
+                    "date."
                 )
 
     def _check_people(self, names: list[str]) -> None:
@@ -243,9 +241,8 @@ class Stream:
         if not whose.columns and not whose.why:
             looks = f" {_listed(self._personal)} look as if they named one." if self._personal else ""
             raise ScaffoldError(
-                f"Nobody said whose the rows of {self.name} are, without which a person cannot be "
-                f"forgotten.{looks} Say "
-                f"`--subject {self.name}=COLUMN`, the column that names the person, or `--subject "
+                f"Nobody said whose the rows of {self.name} are, without which a person cannot be forgotten.{looks} "
+                f"Say `--subject {self.name}=COLUMN`, the column that names the person, or `--subject "
                 f'"{self.name}=nobody: WHY"`.'
             )
         if len(whose.why) > LONGEST_REASON:
@@ -256,16 +253,15 @@ class Stream:
         if not whose.columns and (unsaid or whose.personal):
             raise ScaffoldError(
                 f"The rows of {self.name} are said to be nobody's ({whose.why}), but "
-                f"{_listed([*unsaid, *whose.personal])} "
-                "looks as if it named or addressed a person, and would reach silver in the clear. Say whose it is "
-                f"(`--subject {self.name}=COLUMN`), or that it is nobody's: `--clear {self.name}={','.join(unsaid)}`."
+                f"{_listed([*unsaid, *whose.personal])} looks as if it named or addressed a person, and would reach "
+                f"silver in the clear. Say whose it is (`--subject {self.name}=COLUMN`), or that it is nobody's: "
+                f"`--clear {self.name}={','.join(unsaid)}`."
             )
         if keyed := [column.name for column in self.hashed if column.name in self.key]:
             raise ScaffoldError(
                 f"Stream {self.name} is keyed by {_listed(keyed)}, which names or addresses a person, and a key "
-                "cannot be "
-                f"hashed. Read a view that has another key, or say `--clear {self.name}={','.join(keyed)}` if it names "
-                "nobody."
+                f"cannot be hashed. Read a view that has another key, or say `--clear {self.name}={','.join(keyed)}` "
+                "if it names nobody."
             )
         made = {*(f"{column.name}_hash" for column in self.hashed), self.day_date}
         if clash := sorted(made & set(names)):
