@@ -1,0 +1,77 @@
+"""Row 12: parsing each DAG file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from include.settings import ROOT
+from tests.bench.places import Places
+from tests.bench.spec import Clock, Measure, Row, Scale, Size
+
+FILES = sorted((ROOT / "dags").glob("*.py"))
+EMPTY = '''"""### Nothing"""
+
+from airflow.sdk import dag
+
+
+@dag(schedule=None)
+def nothing():
+    pass
+
+
+nothing()
+'''
+TIMES = 3
+
+
+@dataclass(frozen=True)
+class Folder:
+    file: Path
+    empty: Path
+    home: Path
+
+
+@contextmanager
+def folder(places: Places, size: Size, *, file: Path) -> Iterator[Folder]:
+    """An empty DAG file, and a home for Airflow with a database that only says that it is there."""
+    home = places.scratch()
+    empty = home / "nothing.py"
+    empty.write_text(EMPTY)
+    yield Folder(file, empty, home)
+
+
+def parse(world: Folder, clock: Clock, *, which: str) -> int:
+    """A file read again and again by a process that has read it before."""
+    os.environ["AIRFLOW_HOME"] = str(world.home)
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(world.empty), include_examples=False, collect_dags=False, bundle_name="bench")
+    file = str(getattr(world, which))
+    found = bag.process_file(file, only_if_updated=False)
+    with clock:
+        for _ in range(TIMES):
+            found = bag.process_file(file, only_if_updated=False)
+    assert not bag.import_errors, bag.import_errors
+    return len(found)
+
+
+def _row(file: Path) -> Row:
+    return Row(
+        number="12",
+        name=f"parse_{file.stem}",
+        ours=f"parse `dags/{file.name}` in a warm process, {TIMES} times",
+        bound=f"an empty DAG file, {TIMES} times",
+        goal=0.3 * TIMES,
+        sizes={scale: (Size("one DAG"),) for scale in Scale},
+        world=partial(folder, file=file),
+        run=partial(parse, which="file"),
+        against=partial(parse, which="empty"),
+        measure=Measure.EXTRA_SECONDS,
+        parts={"Cosmos: its group": "include.orchestration.tasks:layer"},
+    )
+
+
+ROWS = tuple(_row(file) for file in FILES)
