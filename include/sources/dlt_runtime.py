@@ -3,25 +3,33 @@
 dlt opens DuckDB and attaches the lake anew for each step of a load, with credentials of its own making. Here its
 destination borrows the connection that `Lake.open` made: the same attach for everybody, no secret in dlt's
 configuration, and a third of the time.
+
+dlt is given the columns of a load (it holds them to the contract, evolves the table and keeps the record of loads), and
+its load job takes the rows from that connection, in one transaction: through dlt's files and staging table they would
+be written four times (docs/decisions/0020).
 """
 
 import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from random import uniform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from include.errors import is_connection_lost
 from include.lake import fsck
-from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake
+from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake, literal, one_transaction
 from include.sources.errors import LoadError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +51,31 @@ SETTINGS: dict[str, Any] = {
 
 
 # What a load replaces: whole windows (site, UTC day).
-BY_WINDOW: dict[str, Any] = {
-    "write_disposition": {"disposition": "merge", "strategy": "delete-insert"},
-    "merge_key": ("site", "interval_date"),
-}
+BY_WINDOW = "(site, interval_date)"
 # What a load replaces: the rows of the keys that it brings, wherever they are, and its window rows.
-_KEY = "(site, coalesce('r' || record_id, 'w' || interval_date))"
-BY_KEY: dict[str, Any] = {
-    "write_disposition": {
-        "disposition": "merge",
-        "strategy": "delete-insert",
-        "destination_scope": f"{_KEY} in (select {_KEY} from {{staging_table}})",
-    },
-}
+BY_KEY = "(site, coalesce('r' || record_id, 'w' || interval_date))"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one load.
+
+    Attributes:
+        query: SQL for the load's own connection, with every column of bronze but `_dlt_load_id`.
+        schema: its columns; those that are not nullable are made so.
+        replaces: BY_WINDOW or BY_KEY.
+        local_times: columns that are timestamps without a time zone, which dlt would take for UTC.
+    """
+
+    query: str
+    schema: "pa.Schema"
+    replaces: str
+    local_times: tuple[str, ...] = ()
 
 
 @contextmanager
 def open_lake(lake: Lake, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The lake, open for writing `table`, with bronze and dlt's staging schema in it.
+    """The lake, open for writing `table`, with bronze's schema in it.
 
     Several processes may be the first to open it: what DuckLake makes then (its catalog, a schema) only one can make.
 
@@ -71,8 +86,7 @@ def open_lake(lake: Lake, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
     def schemas() -> duckdb.DuckDBPyConnection:
         connection = lake.open()
         try:
-            for schema in (DATASET, f"{DATASET}_staging"):
-                connection.execute(f"create schema if not exists {ALIAS}.{schema}")
+            connection.execute(f"create schema if not exists {ALIAS}.{DATASET}")
         except BaseException:
             connection.close()
             raise
@@ -140,49 +154,21 @@ def working_folder(root: Path, pipeline: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def source(
-    table: str, rows: Callable[[], Iterable[Any]], replaces: Mapping[str, Any], local_times: Iterable[str] = ()
-) -> Any:
-    """A dlt source with one resource, a bronze table.
-
-    Args:
-        rows: Arrow tables or record batches with every column but `_dlt_load_id`; called anew for each attempt.
-        replaces: BY_WINDOW or BY_KEY.
-        local_times: columns that are timestamps without a time zone, which dlt would take for UTC.
-    """
-    import dlt
-
-    @dlt.resource(
-        name=table,
-        columns={name: {"data_type": "timestamp", "timezone": False} for name in local_times},
-        schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
-        **replaces,
-    )
-    def records() -> Iterator[Any]:
-        yield from rows()
-
-    @dlt.source(name=table)
-    def one_table() -> Any:
-        return records
-
-    return one_table()
-
-
 def load(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
-    pipeline: str,
-    source: Any,
+    table: str,
+    rows: Rows,
     folder: Path,
-    partitions: Mapping[str, str],
+    partition: str,
 ) -> str:
-    """Load a dlt source into bronze; its data tables change in one lake transaction. Returns dlt's load id.
+    """Load rows into a bronze table, which changes in one lake transaction. Returns dlt's load id.
 
     A conflict with another writer of the lake (dlt's own tables are shared) is tried again.
 
     Args:
-        partitions: how a table is partitioned when it is made, by its name: a list of expressions. dlt itself knows
-            only whole columns, and a file a day makes a year twelve times slower to write than a file a month.
+        partition: how the table is partitioned when it is made: a list of expressions. dlt itself knows only whole
+            columns, and a file a day makes a year twelve times slower to write than a file a month.
 
     Raises:
         LoadError: dlt did not load everything.
@@ -191,25 +177,45 @@ def load(
     from dlt.pipeline.exceptions import PipelineStepFailed
 
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
-        shutil.rmtree(folder / pipeline, ignore_errors=True)
+        shutil.rmtree(folder / table, ignore_errors=True)
         try:
             info = dlt.pipeline(
-                pipeline,
+                table,
                 pipelines_dir=str(folder),
-                destination=_destination(lake, connection, partitions),
+                destination=_destination(lake, connection, table, rows, partition),
                 dataset_name=DATASET,
-            ).run(source)
+            ).run(_source(table, rows))
         except PipelineStepFailed as failure:
             reason = failure.exception
             if attempt == CONFLICT_ATTEMPTS or not _is_conflict(reason):
-                raise LoadError(f"{pipeline} could not be loaded: {_in_words(reason)}") from failure
-            log.info("%s met another writer (attempt %d): %s", pipeline, attempt, reason)
+                raise LoadError(f"{table} could not be loaded: {_in_words(reason)}") from failure
+            log.info("%s met another writer (attempt %d): %s", table, attempt, reason)
             _back_off(attempt)
             continue
         if info is None or len(info.loads_ids) != 1 or info.has_failed_jobs:
-            raise LoadError(f"{pipeline} loaded nothing, or not everything: {info}")
+            raise LoadError(f"{table} loaded nothing, or not everything: {info}")
         return info.loads_ids[0]
     raise AssertionError("unreachable")
+
+
+def _source(table: str, rows: Rows) -> Any:
+    """A dlt source with one resource, a bronze table: its columns, for the load job to fill."""
+    import dlt
+
+    @dlt.resource(
+        name=table,
+        columns={name: {"data_type": "timestamp", "timezone": False} for name in rows.local_times},
+        schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
+        write_disposition="append",
+    )
+    def records() -> Iterator[Any]:
+        yield rows.schema.empty_table()
+
+    @dlt.source(name=table)
+    def one_table() -> Any:
+        return records
+
+    return one_table()
 
 
 def use_settings(folder: Path) -> None:
@@ -249,8 +255,9 @@ def _back_off(attempt: int) -> None:
     time.sleep(uniform(0.1, 0.4) * attempt)  # noqa: S311
 
 
-def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: Mapping[str, str]) -> Any:
+def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, rows: Rows, partition: str) -> Any:
     from dlt.common.configuration.specs import AwsCredentials
+    from dlt.common.destination.client import HasFollowupJobs, RunnableLoadJob
     from dlt.common.storages.configuration import FilesystemConfiguration
     from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials
     from dlt.destinations.impl.ducklake.ducklake import DuckLakeClient
@@ -270,6 +277,19 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: 
                 self._conn.close()  # rolls back what is open
                 self._conn = None
 
+    class Replace(RunnableLoadJob, HasFollowupJobs):
+        """What the load brings instead of what it replaces, in one transaction. The file holds no rows."""
+
+        def __init__(self, file_path: str, load_id: str) -> None:
+            super().__init__(file_path)
+            self._load_id = load_id
+
+        def run(self) -> None:
+            try:
+                _replace(connection, self._job_client.sql_client.make_qualified_table_name(table), rows, self._load_id)
+            except duckdb.Error as error:
+                raise DuckLakeSqlClient._make_database_exception(error) from error
+
     class Client(DuckLakeClient):
         def __init__(self, schema: Any, config: Any, capabilities: Any) -> None:
             super().__init__(schema, config, capabilities)
@@ -278,10 +298,15 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: 
 
         def _get_table_update_sql(self, table_name: str, new_columns: Any, generate_alter: bool) -> list[str]:
             statements = super()._get_table_update_sql(table_name, new_columns, generate_alter)
-            if table_name in partitions and not generate_alter and not self.in_staging_dataset_mode:
-                table = self.sql_client.make_qualified_table_name(table_name)
-                statements.append(f"alter table {table} set partitioned by ({partitions[table_name]})")
+            if table_name == table and not generate_alter:
+                name = self.sql_client.make_qualified_table_name(table_name)
+                statements.append(f"alter table {name} set partitioned by ({partition})")
             return statements
+
+        def create_load_job(self, prepared: Any, file_path: str, load_id: str, restore: bool = False) -> Any:
+            if prepared["name"] == table:
+                return Replace(file_path, load_id)
+            return super().create_load_job(prepared, file_path, load_id, restore)
 
     class Destination(ducklake):
         @property
@@ -298,4 +323,16 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: 
         catalog="postgresql://-@-/-",
         storage=storage,
     )
-    return Destination(credentials=credentials, supports_transactions=True, replace_strategy="insert-from-staging")
+    return Destination(credentials=credentials)
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, name: str, rows: Rows, load_id: str) -> None:
+    with one_transaction(connection):
+        if connection.execute(f"select 1 from {name} limit 1").fetchone():
+            brought = f"select {rows.replaces} from ({rows.query})"
+            connection.execute(f"delete from {name} where {rows.replaces} in ({brought})")
+        # By day, as tables are partitioned, and by key, so that what a later load replaces lies together.
+        connection.execute(
+            f"insert into {name} by name select *, {literal(load_id)} as _dlt_load_id from ({rows.query}) "
+            "order by interval_date, site, record_id"
+        )

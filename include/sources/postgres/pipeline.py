@@ -1,6 +1,6 @@
 """Ingest: from the databases into bronze. One stream is one dlt pipeline, and its table changes in one transaction."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from include.sources.postgres.streams import Stream
 from include.sources.results import IngestResult, SiteFailure, SiteLoad
 
 GetConnection = Callable[[str], Connection]
-ROWS_OF_A_BATCH = 100_000
 NEVER_NULL = ("site", "interval_date", "load_seq")
 
 
@@ -137,20 +136,16 @@ def _load(
     folder: Path,
 ) -> str:
     payload = _payload(stream, answers)
-    union = " union all by name ".join(_landing_sql(answer, interval, load_seq, payload) for answer in answers)
-    # By day, as tables are partitioned, and by key, so that what a later load replaces lies together.
-    sql = f"from ({union}) order by interval_date, record_id"
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        reader = connection.execute(sql).to_arrow_reader(ROWS_OF_A_BATCH)
-        schema = pa.schema([field.with_nullable(field.name not in NEVER_NULL) for field in reader.schema])
-        for batch in reader:
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-
+    query = " union all by name ".join(_landing_sql(answer, interval, load_seq, payload) for answer in answers)
+    columns = connection.execute(f"from ({query}) limit 0").to_arrow_table().schema
+    rows = dlt_runtime.Rows(
+        query,
+        pa.schema([field.with_nullable(field.name not in NEVER_NULL) for field in columns]),
+        dlt_runtime.BY_KEY,
+        local_times=tuple(name for name, kind in payload.items() if kind == "TIMESTAMP"),
+    )
     dlt_runtime.use_settings(folder)
-    local = [name for name, kind in payload.items() if kind == "TIMESTAMP"]
-    source = dlt_runtime.source(stream.table, batches, dlt_runtime.BY_KEY, local)
-    return dlt_runtime.load(lake, connection, stream.table, source, folder, {stream.table: bronze.PARTITION})
+    return dlt_runtime.load(lake, connection, stream.table, rows, folder, bronze.PARTITION)
 
 
 def _payload(stream: Stream, answers: Sequence[Answer]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Every row, in the order of the table."""
 
-from tests.bench.rows import dags, gates, ingest, release, transform
+from tests.bench.rows import dags, gates, ingest, release, scheduler, transform
 from tests.bench.spec import Row
 
 ROWS: tuple[Row, ...] = (
@@ -8,9 +8,14 @@ ROWS: tuple[Row, ...] = (
     ingest.POSTGRES,
     transform.SILVER,
     transform.GOLD,
+    scheduler.LAYER,
+    scheduler.DAY,
     *gates.ROWS,
     *release.ROWS,
     transform.INCREMENTAL,
     transform.FULL_REFRESH,
+    scheduler.BACKFILL,
+    scheduler.BACKFILL_MONTHS,
     *dags.ROWS,
+    scheduler.FRESH,
 )

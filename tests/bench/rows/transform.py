@@ -17,7 +17,7 @@ from tests.pipeline.flow import TABLES, Flow
 
 PARTS = {
     "dbt: load its manifest": "tests.pipeline.flow:dbt_runner",
-    "dbt: models": "dbt.task.build:BuildTask.execute_nodes",
+    "dbt: models": "dbt.task.runnable:GraphRunnableTask.execute_nodes",
     "fsck.settle": "include.lake.fsck:settle",
 }
 
