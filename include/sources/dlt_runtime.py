@@ -13,10 +13,11 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
+from itertools import chain
 from pathlib import Path
 from random import uniform
 from typing import TYPE_CHECKING, Any
@@ -56,19 +57,17 @@ BY_WINDOW = "(site, interval_date)"
 BY_KEY = "(site, coalesce('r' || record_id, 'w' || interval_date))"
 
 
+# Of a load that is given as a query, which does not say.
+NEVER_NULL = ("site", "interval_date", "load_seq")
+LANDING = "landing"
+
+
 @dataclass(frozen=True)
-class Rows:
-    """The rows of one load.
+class Source:
+    """A load of one bronze table; see `source`."""
 
-    Attributes:
-        query: SQL for the load's own connection, with every column of bronze but `_dlt_load_id`.
-        schema: its columns; those that are not nullable are made so.
-        replaces: BY_WINDOW or BY_KEY.
-        local_times: columns that are timestamps without a time zone, which dlt would take for UTC.
-    """
-
-    query: str
-    schema: "pa.Schema"
+    table: str
+    rows: "Callable[[], Iterable[Any]] | str"
     replaces: str
     local_times: tuple[str, ...] = ()
 
@@ -154,64 +153,106 @@ def working_folder(root: Path, pipeline: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def source(
+    table: str, rows: Callable[[], Iterable[Any]] | str, replaces: str, local_times: Iterable[str] = ()
+) -> Source:
+    """What one load brings to a bronze table: every column but `_dlt_load_id`.
+
+    Args:
+        rows: Arrow tables or record batches, called anew for each attempt; or a query for the load's own connection,
+            which is quicker: rows that DuckDB has do not leave it.
+        replaces: BY_WINDOW or BY_KEY.
+        local_times: columns that are timestamps without a time zone, which dlt would take for UTC.
+    """
+    return Source(table, rows, replaces, tuple(local_times))
+
+
 def load(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
-    table: str,
-    rows: Rows,
+    pipeline: str,
+    source: Source,
     folder: Path,
-    partition: str,
+    partitions: Mapping[str, str],
 ) -> str:
-    """Load rows into a bronze table, which changes in one lake transaction. Returns dlt's load id.
+    """Load a source into bronze, whose table changes in one lake transaction. Returns dlt's load id.
 
     A conflict with another writer of the lake (dlt's own tables are shared) is tried again.
 
     Args:
-        partition: how the table is partitioned when it is made: a list of expressions. dlt itself knows only whole
-            columns, and a file a day makes a year twelve times slower to write than a file a month.
+        partitions: how a table is partitioned when it is made, by its name: a list of expressions. dlt itself knows
+            only whole columns, and a file a day makes a year twelve times slower to write than a file a month.
 
     Raises:
-        LoadError: dlt did not load everything.
+        LoadError: dlt did not load everything, or there are no rows.
     """
     import dlt
     from dlt.pipeline.exceptions import PipelineStepFailed
 
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
-        shutil.rmtree(folder / table, ignore_errors=True)
+        shutil.rmtree(folder / pipeline, ignore_errors=True)
+        rows = _Rows.of(connection, source)
         try:
             info = dlt.pipeline(
-                table,
+                pipeline,
                 pipelines_dir=str(folder),
-                destination=_destination(lake, connection, table, rows, partition),
+                destination=_destination(lake, connection, source, rows, partitions),
                 dataset_name=DATASET,
-            ).run(_source(table, rows))
+            ).run(_columns(source, rows.schema))
         except PipelineStepFailed as failure:
             reason = failure.exception
             if attempt == CONFLICT_ATTEMPTS or not _is_conflict(reason):
-                raise LoadError(f"{table} could not be loaded: {_in_words(reason)}") from failure
-            log.info("%s met another writer (attempt %d): %s", table, attempt, reason)
+                raise LoadError(f"{pipeline} could not be loaded: {_in_words(reason)}") from failure
+            log.info("%s met another writer (attempt %d): %s", pipeline, attempt, reason)
             _back_off(attempt)
             continue
         if info is None or len(info.loads_ids) != 1 or info.has_failed_jobs:
-            raise LoadError(f"{table} loaded nothing, or not everything: {info}")
+            raise LoadError(f"{pipeline} loaded nothing, or not everything: {info}")
         return info.loads_ids[0]
     raise AssertionError("unreachable")
 
 
-def _source(table: str, rows: Rows) -> Any:
+@dataclass
+class _Rows:
+    """The rows of one attempt: their columns, and what gives them once."""
+
+    schema: "pa.Schema"
+    query: str
+    reader: "pa.RecordBatchReader | None" = None
+
+    @classmethod
+    def of(cls, connection: duckdb.DuckDBPyConnection, source: Source) -> "_Rows":
+        import pyarrow as pa
+
+        if isinstance(source.rows, str):
+            found = connection.execute(f"from ({source.rows}) limit 0").to_arrow_table().schema
+            return cls(pa.schema([field.with_nullable(field.name not in NEVER_NULL) for field in found]), source.rows)
+        given = iter(source.rows())
+        first = next(given, None)
+        if first is None:
+            raise LoadError(f"{source.table} was given no rows, not even of its windows; nothing was loaded.")
+        parts = (
+            batch
+            for part in chain([first], given)
+            for batch in (part.to_batches() if isinstance(part, pa.Table) else [part])
+        )
+        return cls(first.schema, f"from {LANDING}", pa.RecordBatchReader.from_batches(first.schema, parts))
+
+
+def _columns(source: Source, schema: "pa.Schema") -> Any:
     """A dlt source with one resource, a bronze table: its columns, for the load job to fill."""
     import dlt
 
     @dlt.resource(
-        name=table,
-        columns={name: {"data_type": "timestamp", "timezone": False} for name in rows.local_times},
+        name=source.table,
+        columns={name: {"data_type": "timestamp", "timezone": False} for name in source.local_times},
         schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
         write_disposition="append",
     )
     def records() -> Iterator[Any]:
-        yield rows.schema.empty_table()
+        yield schema.empty_table()
 
-    @dlt.source(name=table)
+    @dlt.source(name=source.table)
     def one_table() -> Any:
         return records
 
@@ -255,7 +296,9 @@ def _back_off(attempt: int) -> None:
     time.sleep(uniform(0.1, 0.4) * attempt)  # noqa: S311
 
 
-def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, rows: Rows, partition: str) -> Any:
+def _destination(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source, rows: _Rows, partitions: Mapping[str, str]
+) -> Any:
     from dlt.common.configuration.specs import AwsCredentials
     from dlt.common.destination.client import HasFollowupJobs, RunnableLoadJob
     from dlt.common.storages.configuration import FilesystemConfiguration
@@ -266,10 +309,7 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, 
 
     class Borrowed(DuckLakeSqlClient):
         def open_connection(self) -> duckdb.DuckDBPyConnection:
-            self._conn = connection.cursor()
-            self._conn.execute("set TimeZone = 'UTC'")
-            self._conn.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
-            self._conn.execute(f"use {ALIAS}")
+            self._conn = _like_it(connection.cursor())
             return self._conn
 
         def close_connection(self) -> None:
@@ -286,7 +326,8 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, 
 
         def run(self) -> None:
             try:
-                _replace(connection, self._job_client.sql_client.make_qualified_table_name(table), rows, self._load_id)
+                name = self._job_client.sql_client.make_qualified_table_name(source.table)
+                _replace(connection, name, source, rows, self._load_id)
             except duckdb.Error as error:
                 raise DuckLakeSqlClient._make_database_exception(error) from error
 
@@ -298,13 +339,13 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, 
 
         def _get_table_update_sql(self, table_name: str, new_columns: Any, generate_alter: bool) -> list[str]:
             statements = super()._get_table_update_sql(table_name, new_columns, generate_alter)
-            if table_name == table and not generate_alter:
-                name = self.sql_client.make_qualified_table_name(table_name)
-                statements.append(f"alter table {name} set partitioned by ({partition})")
+            if table_name in partitions and not generate_alter:
+                table = self.sql_client.make_qualified_table_name(table_name)
+                statements.append(f"alter table {table} set partitioned by ({partitions[table_name]})")
             return statements
 
         def create_load_job(self, prepared: Any, file_path: str, load_id: str, restore: bool = False) -> Any:
-            if prepared["name"] == table:
+            if prepared["name"] == source.table:
                 return Replace(file_path, load_id)
             return super().create_load_job(prepared, file_path, load_id, restore)
 
@@ -326,13 +367,24 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, 
     return Destination(credentials=credentials)
 
 
-def _replace(connection: duckdb.DuckDBPyConnection, name: str, rows: Rows, load_id: str) -> None:
+def _replace(connection: duckdb.DuckDBPyConnection, name: str, source: Source, rows: _Rows, load_id: str) -> None:
+    """Land the rows and take out those that they replace, in one transaction."""
+    mine = literal(load_id)
+    if rows.reader is not None:
+        # The reader may be a result of the connection itself, which another statement would end.
+        connection = _like_it(connection.cursor())
+        connection.register(LANDING, rows.reader)
     with one_transaction(connection):
-        if connection.execute(f"select 1 from {name} limit 1").fetchone():
-            brought = f"select {rows.replaces} from ({rows.query})"
-            connection.execute(f"delete from {name} where {rows.replaces} in ({brought})")
-        # By day, as tables are partitioned, and by key, so that what a later load replaces lies together.
-        connection.execute(
-            f"insert into {name} by name select *, {literal(load_id)} as _dlt_load_id from ({rows.query}) "
-            "order by interval_date, site, record_id"
-        )
+        held = connection.execute(f"select 1 from {name} limit 1").fetchone()
+        connection.execute(f"insert into {name} by name select *, {mine} as _dlt_load_id from ({rows.query})")
+        if held:
+            brought = f"select {source.replaces} from {name} where _dlt_load_id = {mine}"
+            connection.execute(f"delete from {name} where _dlt_load_id <> {mine} and {source.replaces} in ({brought})")
+
+
+def _like_it(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A cursor with the settings of the connection that it is of, which it does not take over."""
+    cursor.execute("set TimeZone = 'UTC'")
+    cursor.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
+    cursor.execute(f"use {ALIAS}")
+    return cursor

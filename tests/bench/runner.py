@@ -1,15 +1,15 @@
 """Runs a row: a fresh process for each sample, ours and the bound in turn, medians, and the peak of memory."""
 
-import io
 import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,32 +205,44 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _child(sender: Any, step: Step, world: Any, parts: dict[str, str]) -> None:
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said), redirect_stderr(said):
+    with _said() as said:
+        try:
             clock = Clock(parts).wrap()
             work = step(world, clock)
-        if clock.seconds is None:
-            raise BenchError("The step was not timed.")
-        sender.send((clock.seconds, work, _own_peak_mb(), dict(clock.parts)))
-    except BaseException:  # noqa: BLE001  the parent raises it
-        with suppress(OSError):
-            sender.send(f"{traceback.format_exc()}{said.getvalue()[-2000:]}")
-    finally:
-        sys.stdout.flush()
-        # A database that is still open in a thread must not keep the process.
+            if clock.seconds is None:
+                raise BenchError("The step was not timed.")
+            sender.send((clock.seconds, work, _own_peak_mb(), dict(clock.parts)))
+        except BaseException:  # noqa: BLE001  the parent raises it
+            with suppress(OSError):
+                sender.send(f"{traceback.format_exc()}{said()}")
+        sender.close()
+        os._exit(0)  # a database that is still open in a thread must not keep the process
+
+
+def _call(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    with _said() as said:
+        try:
+            sender.send((True, function(*arguments)))
+        except BaseException:  # noqa: BLE001  the parent raises it
+            sender.send((False, f"{traceback.format_exc()}{said()}"))
         sender.close()
         os._exit(0)
 
 
-def _call(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said), redirect_stderr(said):
-            answer = function(*arguments)
-        sender.send((True, answer))
-    except BaseException:  # noqa: BLE001  the parent raises it
-        sender.send((False, f"{traceback.format_exc()}{said.getvalue()[-2000:]}"))
+@contextmanager
+def _said() -> Iterator[Callable[[], str]]:
+    """What this process and its libraries print, kept from the terminal; gives the end of it."""
+    with tempfile.TemporaryFile("w+") as file:
+        sys.stdout.flush()
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+
+        def end() -> str:
+            sys.stdout.flush()
+            file.seek(0)
+            return file.read()[-2000:]
+
+        yield end
 
 
 def _own_peak_mb() -> float:

@@ -10,7 +10,6 @@ from typing import Any
 
 import duckdb
 import orjson
-import pyarrow as pa
 
 from include.connections import Connection
 from include.errors import LakehouseError, SourceError
@@ -29,7 +28,6 @@ from include.sources.results import IngestResult, SiteFailure, SiteLoad
 
 DOMAIN = "nightscout"
 MOST_SITES_AT_ONCE = 16
-LANDING = "landing"
 GetConnection = Callable[[str], Connection]
 
 
@@ -173,16 +171,11 @@ def _load(
     before: Bronze,
     folder: Path,
 ) -> str:
-    from include.sources.nightscout.source import arrow_tables
+    from include.sources.nightscout.source import nightscout
 
-    landing = pa.concat_tables(arrow_tables(stream, answers, interval, load_seq, before.columns))
-    connection.register(LANDING, landing)
-    rows = dlt_runtime.Rows(f"from {LANDING}", landing.schema, dlt_runtime.BY_WINDOW)
     dlt_runtime.use_settings(folder)
-    try:
-        return dlt_runtime.load(lake, connection, stream.table, rows, folder, bronze.PARTITION)
-    finally:
-        connection.unregister(LANDING)
+    source = nightscout(stream, answers, interval, load_seq, before.columns)
+    return dlt_runtime.load(lake, connection, stream.table, source, folder, {stream.table: bronze.PARTITION})
 
 
 def _check(connection: duckdb.DuckDBPyConnection, stream: Stream, answers: Sequence[SiteAnswer], load_seq: int) -> int:

@@ -1,20 +1,22 @@
-"""What the sites answered as rows of bronze: Arrow tables with every column, window rows included."""
+"""Nightscout as a dlt source: Arrow tables with every column of bronze, window rows included."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 
 from include.interval import Interval
+from include.sources import dlt_runtime
 from include.sources.nightscout.fetch import SiteAnswer
 from include.sources.nightscout.streams import Stream
 from include.sources.nightscout.tables import LINEAGE_FIELDS, payload_fields
 
 
-def arrow_tables(
+def nightscout(
     stream: Stream, answers: Sequence[SiteAnswer], interval: Interval, load_seq: int, bronze: Mapping[str, str]
-) -> Iterator[pa.Table]:
-    """One table per site: its records and a row for each window.
+) -> Any:
+    """A dlt source with one resource, the stream's bronze table; a load replaces whole (site, UTC day) windows.
 
     Args:
         answers: one of each site that landed.
@@ -22,6 +24,18 @@ def arrow_tables(
 
     Raises:
         SchemaError: a field has another type than the stream declares or bronze has.
+    """
+    tables = list(arrow_tables(stream, answers, interval, load_seq, bronze))
+    return dlt_runtime.source(stream.table, lambda: tables, dlt_runtime.BY_WINDOW)
+
+
+def arrow_tables(
+    stream: Stream, answers: Sequence[SiteAnswer], interval: Interval, load_seq: int, bronze: Mapping[str, str]
+) -> Iterator[pa.Table]:
+    """One table per site, by window: its records by id, then the window's row.
+
+    Raises:
+        SchemaError: see `nightscout`.
     """
     payload = payload_fields(chain.from_iterable(answer.pages for answer in answers), stream, bronze)
     schema = pa.schema([*LINEAGE_FIELDS, *payload])
@@ -61,4 +75,4 @@ def _site_table(answer: SiteAnswer, schema: pa.Schema, interval: Interval, load_
             known = field.name in received.column_names
             parts += received[field.name].chunks if known else [pa.nulls(len(days), field.type)]
         columns.append(pa.chunked_array(parts, field.type))
-    return pa.table(columns, schema=schema)
+    return pa.table(columns, schema=schema).sort_by([("interval_date", "ascending"), ("record_id", "ascending")])

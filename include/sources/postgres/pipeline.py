@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from include.connections import Connection
 from include.errors import LakehouseError, SourceError
@@ -23,7 +22,6 @@ from include.sources.postgres.streams import Stream
 from include.sources.results import IngestResult, SiteFailure, SiteLoad
 
 GetConnection = Callable[[str], Connection]
-NEVER_NULL = ("site", "interval_date", "load_seq")
 
 
 @dataclass(frozen=True)
@@ -137,15 +135,10 @@ def _load(
 ) -> str:
     payload = _payload(stream, answers)
     query = " union all by name ".join(_landing_sql(answer, interval, load_seq, payload) for answer in answers)
-    columns = connection.execute(f"from ({query}) limit 0").to_arrow_table().schema
-    rows = dlt_runtime.Rows(
-        query,
-        pa.schema([field.with_nullable(field.name not in NEVER_NULL) for field in columns]),
-        dlt_runtime.BY_KEY,
-        local_times=tuple(name for name, kind in payload.items() if kind == "TIMESTAMP"),
-    )
+    local = [name for name, kind in payload.items() if kind == "TIMESTAMP"]
     dlt_runtime.use_settings(folder)
-    return dlt_runtime.load(lake, connection, stream.table, rows, folder, bronze.PARTITION)
+    source = dlt_runtime.source(stream.table, query, dlt_runtime.BY_KEY, local)
+    return dlt_runtime.load(lake, connection, stream.table, source, folder, {stream.table: bronze.PARTITION})
 
 
 def _payload(stream: Stream, answers: Sequence[Answer]) -> dict[str, str]:
@@ -189,7 +182,7 @@ def _check(connection: duckdb.DuckDBPyConnection, before: Bronze, answers: Seque
     }
     key = ("site", "coalesce(record_id, interval_date::varchar)", "record_id")
     loaded = f"select coalesce('r' || record_id, 'w' || interval_date) from {before.name} where load_seq = {load_seq}"
-    among = f"coalesce('r' || record_id, 'w' || interval_date) in ({loaded})"
+    among = f"coalesce('r' || record_id, 'w' || interval_date) in ({loaded})" if before.load_seq else "true"
     return bronze.check_load(connection, before.table, load_seq, sent, key=key, among=among)
 
 

@@ -77,7 +77,7 @@ def running(places: Places, size: Size, *, sites: int = 4) -> Iterator[Running]:
         file.write_text(yaml)
         nowhere = {"LAKE_SAAS_DATABASES": str(places.folder / "none.yaml"), "LAKE_NIGHTSCOUT_SITES": str(file)}
         with own_stack(DAGS, **variables, **nowhere) as stack:
-            shape = in_child(shape_of, ROOT / "dags" / f"{DAILY}.py", places.scratch())
+            shape = in_child(shape_of, ROOT / "dags" / f"{DAILY}.py")
             (stack.home / "dags" / "shape.json").write_text(json.dumps(shape))
             # A file that reads another beside it must lie beside it.
             copied = stack.home / "dags" / f"{EMPTY}.py"
@@ -103,13 +103,11 @@ def with_bounds(places: Places, size: Size) -> Iterator[Running]:
         )
 
 
-def shape_of(file: Path, home: Path) -> dict[str, list[str]]:
+def shape_of(file: Path) -> dict[str, list[str]]:
     """Each task of a DAG file and the tasks that follow it."""
-    os.environ["AIRFLOW_HOME"] = str(home)
     from airflow.dag_processing.dagbag import DagBag
 
-    bag = DagBag(str(home / "none"), include_examples=False, collect_dags=False, bundle_name="bench")
-    (dag,) = bag.process_file(str(file), only_if_updated=False)
+    (dag,) = DagBag(file, collect_dags=False).process_file(str(file), only_if_updated=False)
     return {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
 
 
@@ -125,7 +123,7 @@ def layer_run(world: Running, clock: Clock) -> int:
 def dbt_build(world: Running, clock: Clock) -> int:
     """One dbt process, from its start."""
     variables = {**world.stack.environment, **dbt_environment(world.flow.lake)}
-    variables["PGPASSFILE"] = world.stack.variable("PGPASSFILE")
+    variables["PGPASSFILE"] = str(world.stack.home / "pgpass")
     command = [str(Path(sys.executable).parent / "dbt"), "build", "--full-refresh"]
     command += ["--select", Layer.SILVER.selector("nightscout"), "--exclude-resource-type", "unit_test"]
     command += ["--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
