@@ -51,6 +51,13 @@ def history(lake: Lake, sites: int, first: date, end: date, *, load_seq: int = 1
             connection.execute(
                 f"insert into bronze.nightscout_entries ({spelled}) select {_typed(names)} from ({rows})"
             )
+        for stream in set(STREAMS) - {"entries"}:
+            made = (
+                "site interval_date window_records load_seq interval_start interval_end fetched_at api_version "
+                "site_time_zone site_units _dlt_load_id"
+            ).replace(" ", ", ")
+            windows = _landed_sql(_windows_sql(listed, first, end, "0"), first, end, load_seq)
+            connection.execute(f"insert into bronze.nightscout_{stream} ({made}) select {made} from ({windows})")
         (count,) = connection.execute(
             "select count(*) from bronze.nightscout_entries where record_id is not null and load_seq = ?", [load_seq]
         ).fetchall()[0]
@@ -153,7 +160,7 @@ def _years(first: date, end: date) -> Iterator[date]:
 
 def _readings_sql(sites: str, first: date, end: date, load_seq: int) -> str:
     slots = (end - first).days * READINGS_A_DAY
-    return f"""
+    made = f"""
         with slots as (
             select site, slot, timestamptz '{first} 00:00:00+00' + to_minutes(5 * slot::bigint) as moment,
                 hash(site, slot) as chance
@@ -168,19 +175,32 @@ def _readings_sql(sites: str, first: date, end: date, load_seq: int) -> str:
                 ['Flat', 'FortyFiveUp', 'FortyFiveDown', 'SingleUp', 'SingleDown'][1 + (chance % 5)::bigint]
                     as direction
             from slots
-        ),
-        landed as (
-            select *, 'sgv' as type, 'sensor' as device, record_id as identifier, date + 4000 as srv_created,
-                date + 4000 as srv_modified, true as is_valid, 'bench' as app, null::bigint as window_records
-            from readings
-            union all by name
-            select site, day::date as interval_date, {READINGS_A_DAY}::bigint as window_records
-            from (values {sites}) as sites (site), range(date '{first}', date '{end}', interval 1 day) as days (day)
         )
+    """
+    rows = f"""
+        {made}
+        select *, 'sgv' as type, 'sensor' as device, record_id as identifier, date + 4000 as srv_created,
+            date + 4000 as srv_modified, true as is_valid, 'bench' as app, null::bigint as window_records
+        from readings
+        union all by name
+        {_windows_sql(sites, first, end, str(READINGS_A_DAY))}
+    """
+    return f"{_landed_sql(rows, first, end, load_seq)} order by interval_date, site, record_id"
+
+
+def _windows_sql(sites: str, first: date, end: date, records: str) -> str:
+    return f"""
+        select site, day::date as interval_date, {records}::bigint as window_records
+        from (values {sites}) as sites (site), range(date '{first}', date '{end}', interval 1 day) as days (day)
+    """
+
+
+def _landed_sql(rows: str, first: date, end: date, load_seq: int) -> str:
+    return f"""
         select *, {load_seq}::bigint as load_seq, timestamptz '{first} 00:00:00+00' as interval_start,
             timestamptz '{end} 00:00:00+00' as interval_end, timestamptz '{end} 00:10:00+00' as fetched_at,
             'v3' as api_version, 'UTC' as site_time_zone, 'mg/dl' as site_units, 'bench.{load_seq}' as _dlt_load_id
-        from landed order by interval_date, site, record_id
+        from ({rows})
     """
 
 

@@ -1,11 +1,12 @@
 """Every row, in the order of the table."""
 
-from tests.bench.rows import dags, gates, ingest, release, scheduler, transform
+from tests.bench.rows import dags, gates, ingest, peers, release, scheduler, transform
 from tests.bench.spec import Row
 
 ROWS: tuple[Row, ...] = (
     ingest.HTTP,
     ingest.POSTGRES,
+    *peers.ROWS,
     transform.SILVER,
     transform.GOLD,
     scheduler.LAYER,

@@ -160,7 +160,7 @@ INCREMENTAL = Row(
     bound="itself with the shortest history",
     goal=1.3,
     sizes={
-        Scale.SMALL: (Size("1 year", 365), Size("4 years", 4 * 365)),
+        Scale.SMALL: (Size("60 days", 60), Size("1 year", 365)),
         Scale.FULL: (Size("1 year", 365), Size("10 years", 3650), Size("100 years", 36_500)),
     },
     world=histories,
