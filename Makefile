@@ -37,8 +37,8 @@ reliability: .venv/installed-dev ## Everything that goes wrong, on purpose; writ
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m fault tests/faults
 	@.venv/bin/python -m tests.faults.matrix
 
-bench: .venv/installed-dev ## Speed against bounds; SCALE=full, ONLY=publish,pin, RECORD=yes writes docs/performance.md
-	@.venv/bin/python -m tests.bench --scale "$(SCALE)" --only "$(ONLY)" $(if $(RECORD),--record)
+bench: .venv/installed-dev ## Speed against bounds; SCALE=full, ONLY=publish,pin; RECORD=yes writes docs/performance.md
+	@.venv/bin/python -m tests.bench --scale "$(SCALE)" --only "$(ONLY)" $(if $(RECORD),--record) $(if $(AGAIN),--again)
 
 pr: .venv/installed-dev ## What this change does to the pipeline, against BASE (origin/main): runs it, writes a report
 	@.venv/bin/python -m tools.pull_request --base "$(BASE)"

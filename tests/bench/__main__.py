@@ -1,5 +1,6 @@
 """`python -m tests.bench`: measure, compare with what is recorded, record."""
 
+import signal
 import sys
 from typing import Annotated
 
@@ -38,6 +39,9 @@ def main(
             table.add_row(row.number, row.name, row.ours, row.bound, row.goal_words())
         console.print(table)
         return
+    # Servers that were started are stopped, whatever ends the bench; in the background, Ctrl-C is ignored by default.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run = Run.read(WORKING, scale) or Run(scale, machine.describe())
     run.machine = machine.describe()
     due = [row for row in rows if row.sizes.get(scale) and (again or not run.has(row, machine.code()))]

@@ -1,5 +1,6 @@
 """Rows to measure with, made by arithmetic: the same at each call, in no time, in the shape that ingest gives them."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from include.layers import Layer
 from include.sources.bronze import PARTITION
 from tests.bench.places import Places
 from tests.dbt.bronze import STREAMS, columns, create_bronze
+from tests.dbt.conftest import copy_of
 from tests.pipeline.flow import Flow
 
 END = date(2026, 11, 1)
@@ -118,18 +120,27 @@ def bronze(places: Places, sites: int, days: int) -> Iterator[Built]:
 
 
 @contextmanager
-def built(places: Places, sites: int, days: int, *layers: Layer) -> Iterator[Built]:
-    """The same with layers built by dbt, by default all."""
+def built(places: Places, sites: int, days: int) -> Iterator[Built]:
+    """A copy of such a lake with every layer built by dbt, which is done once for all rows."""
+    finished = places.kept((sites, days), lambda: _built(places, sites, days))
+    data = places.scratch() / "lake"
+    with copy_of(finished.flow.lake, places.server, data) as lake, places.marts() as marts:
+        yield replace(finished, flow=_flow(lake, marts, places.scratch()))
+    shutil.rmtree(data, ignore_errors=True)
+
+
+@contextmanager
+def _built(places: Places, sites: int, days: int) -> Iterator[Built]:
     from tests.bench.runner import in_child
 
     with bronze(places, sites, days) as made:
-        in_child(build, made.flow, layers or tuple(Layer))
+        in_child(build, made.flow)
         yield made
 
 
-def build(flow: Flow, layers: tuple[Layer, ...] = tuple(Layer)) -> None:
+def build(flow: Flow) -> None:
     """What dbt makes of bronze, from the start."""
-    flow.dbt(*layers, full_refresh=True, tests=False)
+    flow.dbt(*Layer, full_refresh=True, tests=False)
 
 
 def snapshot_of(lake: Lake) -> int:

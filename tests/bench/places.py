@@ -2,10 +2,11 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -30,6 +31,22 @@ class Places:
     folder: Path
     server: LocalPostgres
     extensions: Path
+    _kept: dict[Hashable, Any] = field(default_factory=dict, compare=False)
+    _stack: ExitStack = field(default_factory=ExitStack, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Places, (self.folder, self.server, self.extensions)
+
+    def kept(self, key: Hashable, make: Callable[[], AbstractContextManager[Any]]) -> Any:
+        """What several rows begin with, made when the first asks and there until the end."""
+        if key not in self._kept:
+            self._kept[key] = self._stack.enter_context(make())
+        return self._kept[key]
+
+    def let_go(self) -> None:
+        """End all that is kept."""
+        self._kept.clear()
+        self._stack.close()
 
     @contextmanager
     def lake(self) -> Iterator[Lake]:
@@ -90,7 +107,11 @@ def open_places() -> Iterator[Places]:
         use_passwords(*server.servers)
         link_extensions(folder / "extensions")
         try:
-            yield Places(folder, server, folder / "extensions")
+            places = Places(folder, server, folder / "extensions")
+            try:
+                yield places
+            finally:
+                places.let_go()
         finally:
             postgres.stop(folder / "pg")
     finally:

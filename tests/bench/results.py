@@ -14,7 +14,7 @@ RECORDED = Path(__file__).parent / "recorded"
 WORKING = ROOT / ".lakehouse" / "bench"
 WORSE = 1.5
 # A difference of seconds is as big as the machine is slow, and near to nothing: it may grow by this before it counts.
-SPARE_SECONDS = 0.3
+SPARE_SECONDS = 0.15
 
 
 @dataclass

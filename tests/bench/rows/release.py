@@ -121,7 +121,7 @@ PUBLISH = Row(
     bound="`psql \\copy` of the same rows from a file, into a table without a key",
     goal=1.0,
     sizes={
-        Scale.SMALL: (Size("200 k rows", 70),),
+        Scale.SMALL: (Size("86 k rows", 30),),
         Scale.FULL: (Size("2 M rows", 700),),
     },
     world=with_file,

@@ -76,26 +76,32 @@ def running(places: Places, size: Size, *, sites: int = 4) -> Iterator[Running]:
         file = places.scratch() / "sites.yaml"
         file.write_text(yaml)
         nowhere = {"LAKE_SAAS_DATABASES": str(places.folder / "none.yaml"), "LAKE_NIGHTSCOUT_SITES": str(file)}
-        with own_stack(DAGS, **variables, **nowhere) as stack:
+        with own_stack(DAGS, **variables, **nowhere) as made:
             shape = in_child(shape_of, ROOT / "dags" / f"{DAILY}.py")
-            (stack.home / "dags" / "shape.json").write_text(json.dumps(shape))
+            (made.home / "dags" / "shape.json").write_text(json.dumps(shape))
             # A file that reads another beside it must lie beside it.
-            copied = stack.home / "dags" / f"{EMPTY}.py"
+            copied = made.home / "dags" / f"{EMPTY}.py"
             source = copied.resolve()
             copied.unlink()
             shutil.copyfile(source, copied)
-            done = stack.lake("up", "--detach")
+            done = made.lake("up", "--detach")
             assert done.returncode == 0, done.stdout + done.stderr
-            api = Connection.parse("airflow_api", stack.variable("AIRFLOW_CONN_AIRFLOW_API"))
-            world = Running(stack, api, _flow(stack), Interval.of_days(first, END), tuple(leaders(stack)), len(shape))
+            api = Connection.parse("airflow_api", made.variable("AIRFLOW_CONN_AIRFLOW_API"))
+            world = Running(made, api, _flow(made), Interval.of_days(first, END), tuple(leaders(made)), len(shape))
             _run(world, DAILY, world.interval)
             yield world
 
 
 @contextmanager
+def stack(places: Places, size: Size) -> Iterator[Running]:
+    """One for several rows."""
+    yield places.kept(("stack", size.number), lambda: running(places, size))
+
+
+@contextmanager
 def with_bounds(places: Places, size: Size) -> Iterator[Running]:
     """The same with what the whole day's bound is made of."""
-    with running(places, size) as world:
+    with stack(places, size) as world:
         statements = [each for layer in Layer for each in in_child(compiled, world.flow, layer)]
         questions = in_child(_questions, _sites(world), _connections(world), world.day)
         yield Running(
@@ -143,7 +149,7 @@ LAYER = Row(
         Scale.SMALL: (Size("4 sites, 7 days", 7),),
         Scale.FULL: (Size("4 sites, 1 year, 420 k readings", 365),),
     },
-    world=running,
+    world=stack,
     run=layer_run,
     against=dbt_build,
     runs={Scale.SMALL: 1, Scale.FULL: 3},
@@ -224,7 +230,7 @@ def _backfill(name: str, chunk: int, words: str) -> Row:
         bound="one run over all of it",
         goal=2.0,
         sizes={Scale.FULL: (Size("4 sites, 1 year", 365),)},
-        world=running,
+        world=stack,
         run=partial(backfill, chunk=chunk),
         against=one_run,
         runs={Scale.FULL: 1},
