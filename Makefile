@@ -1,10 +1,12 @@
 # `make help` lists the targets. Needs Python 3.11 to 3.13 and make; everything else is set up by them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up down setup test torture reliability pr lint format docs lock manifest clean
+.PHONY: help demo up down setup test torture reliability bench pr lint format docs lock manifest clean
 
 UV := 0.13.8
 TORTURE ?= tests
+SCALE ?= small
+ONLY ?=
 BASE ?= origin/main
 
 help: ## This list
@@ -34,6 +36,9 @@ torture: .venv/installed-dev ## What takes longer: faults, backfills, histories;
 reliability: .venv/installed-dev ## Everything that goes wrong, on purpose; writes docs/reliability.md
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m fault tests/faults
 	@.venv/bin/python -m tests.faults.matrix
+
+bench: .venv/installed-dev ## Speed against bounds; SCALE=full, ONLY=publish,pin; RECORD=yes writes docs/performance.md
+	@.venv/bin/python -m tests.bench --scale "$(SCALE)" --only "$(ONLY)" $(if $(RECORD),--record) $(if $(AGAIN),--again)
 
 pr: .venv/installed-dev ## What this change does to the pipeline, against BASE (origin/main): runs it, writes a report
 	@.venv/bin/python -m tools.pull_request --base "$(BASE)"

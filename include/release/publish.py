@@ -232,10 +232,7 @@ def publish(
         if explanation is None:
             raise
         raise ReleaseError(explanation, retryable=LOCK_TIMEOUT in str(error)) from error
-    if replaced or written or changes:
-        arrived = published_content(transaction, mart)
-    else:
-        arrived = content_hash(connection, "temp.live", mart.fields, mart.key)
+    arrived = _arrived(transaction, mart, content, unchanged=not (replaced or written or changes))
     if arrived.rows != content.rows:
         _check_unique(connection, mart)
         raise ReleaseError(
@@ -249,6 +246,21 @@ def publish(
         )
     connection.execute("drop table temp.incoming; drop table if exists temp.live; drop table if exists temp.gone")
     return Published(mart, content, replaced, written, tuple(c for c in changes if not c.startswith("set ")))
+
+
+def _arrived(transaction: Transaction, mart: Mart, sent: ContentHash, *, unchanged: bool) -> ContentHash:
+    """The content hash of what Postgres gives back.
+
+    Rows that are those of the lake to the bit have the same hash, and comparing takes a third of the time of hashing.
+    """
+    connection = transaction.connection
+    if not unchanged:
+        connection.execute(f"create or replace temp table live as from {_published(transaction, mart)}")
+    strangers = f"temp.live l anti join temp.incoming i on {_same_row(mart, 'l', 'i')}"
+    # Keys are unique there, by its constraint: as many rows, and none that was not sent, are the rows that were sent.
+    if _count(connection, "temp.live") == sent.rows and not _count(connection, strangers):
+        return sent
+    return content_hash(connection, "temp.live", mart.fields, mart.key)
 
 
 def published_content(transaction: Transaction, mart: Mart) -> ContentHash:

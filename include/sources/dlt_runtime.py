@@ -3,6 +3,10 @@
 dlt opens DuckDB and attaches the lake anew for each step of a load, with credentials of its own making. Here its
 destination borrows the connection that `Lake.open` made: the same attach for everybody, no secret in dlt's
 configuration, and a third of the time.
+
+dlt is given the columns of a load (it holds them to the contract, evolves the table and keeps the record of loads), and
+its load job takes the rows from that connection, in one transaction: through dlt's files and staging table they would
+be written four times (docs/decisions/0021).
 """
 
 import logging
@@ -11,17 +15,22 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
+from itertools import chain
 from pathlib import Path
 from random import uniform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from include.errors import is_connection_lost
 from include.lake import fsck
-from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake
+from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake, literal, one_transaction
 from include.sources.errors import LoadError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +52,29 @@ SETTINGS: dict[str, Any] = {
 
 
 # What a load replaces: whole windows (site, UTC day).
-BY_WINDOW: dict[str, Any] = {
-    "write_disposition": {"disposition": "merge", "strategy": "delete-insert"},
-    "merge_key": ("site", "interval_date"),
-}
+BY_WINDOW = "(site, interval_date)"
 # What a load replaces: the rows of the keys that it brings, wherever they are, and its window rows.
-_KEY = "(site, coalesce('r' || record_id, 'w' || interval_date))"
-BY_KEY: dict[str, Any] = {
-    "write_disposition": {
-        "disposition": "merge",
-        "strategy": "delete-insert",
-        "destination_scope": f"{_KEY} in (select {_KEY} from {{staging_table}})",
-    },
-}
+BY_KEY = "(site, coalesce('r' || record_id, 'w' || interval_date))"
+
+
+# Of a load that is given as a query, which does not say.
+NEVER_NULL = ("site", "interval_date", "load_seq")
+LANDING = "landing"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A load of one bronze table; see `source`."""
+
+    table: str
+    rows: "Callable[[], Iterable[Any]] | str"
+    replaces: str
+    local_times: tuple[str, ...] = ()
 
 
 @contextmanager
 def open_lake(lake: Lake, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The lake, open for writing `table`, with bronze and dlt's staging schema in it.
+    """The lake, open for writing `table`, with bronze's schema in it.
 
     Several processes may be the first to open it: what DuckLake makes then (its catalog, a schema) only one can make.
 
@@ -71,8 +85,7 @@ def open_lake(lake: Lake, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
     def schemas() -> duckdb.DuckDBPyConnection:
         connection = lake.open()
         try:
-            for schema in (DATASET, f"{DATASET}_staging"):
-                connection.execute(f"create schema if not exists {ALIAS}.{schema}")
+            connection.execute(f"create schema if not exists {ALIAS}.{DATASET}")
         except BaseException:
             connection.close()
             raise
@@ -141,42 +154,28 @@ def working_folder(root: Path, pipeline: str) -> Iterator[Path]:
 
 
 def source(
-    table: str, rows: Callable[[], Iterable[Any]], replaces: Mapping[str, Any], local_times: Iterable[str] = ()
-) -> Any:
-    """A dlt source with one resource, a bronze table.
+    table: str, rows: Callable[[], Iterable[Any]] | str, replaces: str, local_times: Iterable[str] = ()
+) -> Source:
+    """What one load brings to a bronze table: every column but `_dlt_load_id`.
 
     Args:
-        rows: Arrow tables or record batches with every column but `_dlt_load_id`; called anew for each attempt.
+        rows: Arrow tables or record batches, called anew for each attempt; or a query for the load's own connection,
+            which is quicker: rows that DuckDB has do not leave it.
         replaces: BY_WINDOW or BY_KEY.
         local_times: columns that are timestamps without a time zone, which dlt would take for UTC.
     """
-    import dlt
-
-    @dlt.resource(
-        name=table,
-        columns={name: {"data_type": "timestamp", "timezone": False} for name in local_times},
-        schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
-        **replaces,
-    )
-    def records() -> Iterator[Any]:
-        yield from rows()
-
-    @dlt.source(name=table)
-    def one_table() -> Any:
-        return records
-
-    return one_table()
+    return Source(table, rows, replaces, tuple(local_times))
 
 
 def load(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
     pipeline: str,
-    source: Any,
+    source: Source,
     folder: Path,
     partitions: Mapping[str, str],
 ) -> str:
-    """Load a dlt source into bronze; its data tables change in one lake transaction. Returns dlt's load id.
+    """Load a source into bronze, whose table changes in one lake transaction. Returns dlt's load id.
 
     A conflict with another writer of the lake (dlt's own tables are shared) is tried again.
 
@@ -185,20 +184,21 @@ def load(
             only whole columns, and a file a day makes a year twelve times slower to write than a file a month.
 
     Raises:
-        LoadError: dlt did not load everything.
+        LoadError: dlt did not load everything, or there are no rows.
     """
     import dlt
     from dlt.pipeline.exceptions import PipelineStepFailed
 
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
         shutil.rmtree(folder / pipeline, ignore_errors=True)
+        rows = _Rows.of(connection, source)
         try:
             info = dlt.pipeline(
                 pipeline,
                 pipelines_dir=str(folder),
-                destination=_destination(lake, connection, partitions),
+                destination=_destination(lake, connection, source, rows, partitions),
                 dataset_name=DATASET,
-            ).run(source)
+            ).run(_columns(source, rows.schema))
         except PipelineStepFailed as failure:
             reason = failure.exception
             if attempt == CONFLICT_ATTEMPTS or not _is_conflict(reason):
@@ -210,6 +210,53 @@ def load(
             raise LoadError(f"{pipeline} loaded nothing, or not everything: {info}")
         return info.loads_ids[0]
     raise AssertionError("unreachable")
+
+
+@dataclass
+class _Rows:
+    """The rows of one attempt: their columns, and what gives them once."""
+
+    schema: "pa.Schema"
+    query: str
+    reader: "pa.RecordBatchReader | None" = None
+
+    @classmethod
+    def of(cls, connection: duckdb.DuckDBPyConnection, source: Source) -> "_Rows":
+        import pyarrow as pa
+
+        if isinstance(source.rows, str):
+            found = connection.execute(f"from ({source.rows}) limit 0").to_arrow_table().schema
+            return cls(pa.schema([field.with_nullable(field.name not in NEVER_NULL) for field in found]), source.rows)
+        given = iter(source.rows())
+        first = next(given, None)
+        if first is None:
+            raise LoadError(f"{source.table} was given no rows, not even of its windows; nothing was loaded.")
+        parts = (
+            batch
+            for part in chain([first], given)
+            for batch in (part.to_batches() if isinstance(part, pa.Table) else [part])
+        )
+        return cls(first.schema, f"from {LANDING}", pa.RecordBatchReader.from_batches(first.schema, parts))
+
+
+def _columns(source: Source, schema: "pa.Schema") -> Any:
+    """A dlt source with one resource, a bronze table: its columns, for the load job to fill."""
+    import dlt
+
+    @dlt.resource(
+        name=source.table,
+        columns={name: {"data_type": "timestamp", "timezone": False} for name in source.local_times},
+        schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
+        write_disposition="append",
+    )
+    def records() -> Iterator[Any]:
+        yield schema.empty_table()
+
+    @dlt.source(name=source.table)
+    def one_table() -> Any:
+        return records
+
+    return one_table()
 
 
 def use_settings(folder: Path) -> None:
@@ -249,8 +296,11 @@ def _back_off(attempt: int) -> None:
     time.sleep(uniform(0.1, 0.4) * attempt)  # noqa: S311
 
 
-def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: Mapping[str, str]) -> Any:
+def _destination(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source, rows: _Rows, partitions: Mapping[str, str]
+) -> Any:
     from dlt.common.configuration.specs import AwsCredentials
+    from dlt.common.destination.client import HasFollowupJobs, RunnableLoadJob
     from dlt.common.storages.configuration import FilesystemConfiguration
     from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials
     from dlt.destinations.impl.ducklake.ducklake import DuckLakeClient
@@ -259,16 +309,27 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: 
 
     class Borrowed(DuckLakeSqlClient):
         def open_connection(self) -> duckdb.DuckDBPyConnection:
-            self._conn = connection.cursor()
-            self._conn.execute("set TimeZone = 'UTC'")
-            self._conn.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
-            self._conn.execute(f"use {ALIAS}")
+            self._conn = _like_it(connection.cursor())
             return self._conn
 
         def close_connection(self) -> None:
             if self._conn:
                 self._conn.close()  # rolls back what is open
                 self._conn = None
+
+    class Replace(RunnableLoadJob, HasFollowupJobs):
+        """What the load brings instead of what it replaces, in one transaction. The file holds no rows."""
+
+        def __init__(self, file_path: str, load_id: str) -> None:
+            super().__init__(file_path)
+            self._load_id = load_id
+
+        def run(self) -> None:
+            try:
+                name = self._job_client.sql_client.make_qualified_table_name(source.table)
+                _replace(connection, name, source, rows, self._load_id)
+            except duckdb.Error as error:
+                raise DuckLakeSqlClient._make_database_exception(error) from error
 
     class Client(DuckLakeClient):
         def __init__(self, schema: Any, config: Any, capabilities: Any) -> None:
@@ -278,10 +339,15 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: 
 
         def _get_table_update_sql(self, table_name: str, new_columns: Any, generate_alter: bool) -> list[str]:
             statements = super()._get_table_update_sql(table_name, new_columns, generate_alter)
-            if table_name in partitions and not generate_alter and not self.in_staging_dataset_mode:
+            if table_name in partitions and not generate_alter:
                 table = self.sql_client.make_qualified_table_name(table_name)
                 statements.append(f"alter table {table} set partitioned by ({partitions[table_name]})")
             return statements
+
+        def create_load_job(self, prepared: Any, file_path: str, load_id: str, restore: bool = False) -> Any:
+            if prepared["name"] == source.table:
+                return Replace(file_path, load_id)
+            return super().create_load_job(prepared, file_path, load_id, restore)
 
     class Destination(ducklake):
         @property
@@ -298,4 +364,27 @@ def _destination(lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: 
         catalog="postgresql://-@-/-",
         storage=storage,
     )
-    return Destination(credentials=credentials, supports_transactions=True, replace_strategy="insert-from-staging")
+    return Destination(credentials=credentials)
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, name: str, source: Source, rows: _Rows, load_id: str) -> None:
+    """Land the rows and take out those that they replace, in one transaction."""
+    mine = literal(load_id)
+    if rows.reader is not None:
+        # The reader may be a result of the connection itself, which another statement would end.
+        connection = _like_it(connection.cursor())
+        connection.register(LANDING, rows.reader)
+    with one_transaction(connection):
+        held = connection.execute(f"select 1 from {name} limit 1").fetchone()
+        connection.execute(f"insert into {name} by name select *, {mine} as _dlt_load_id from ({rows.query})")
+        if held:
+            brought = f"select {source.replaces} from {name} where _dlt_load_id = {mine}"
+            connection.execute(f"delete from {name} where _dlt_load_id <> {mine} and {source.replaces} in ({brought})")
+
+
+def _like_it(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A cursor with the settings of the connection that it is of, which it does not take over."""
+    cursor.execute("set TimeZone = 'UTC'")
+    cursor.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
+    cursor.execute(f"use {ALIAS}")
+    return cursor

@@ -57,10 +57,7 @@ def difference(ours: Rows, clean: Rows) -> Difference:
 
 
 def leftovers(flow: Flow) -> list[str]:
-    """What no finished run leaves: files that nothing names, tables half made, spilled blocks, working folders.
-
-    dlt's staging tables are none: each load empties them before it fills them.
-    """
+    """What no finished run leaves: files that nothing names, tables half made, spilled blocks, working folders."""
     found = []
     with flow.lake.open(read_only=True) as connection:
         known = catalog.read(flow.lake)

@@ -41,7 +41,7 @@ INGEST = (
     Kill(DLT, "while a site answers", lambda _: After(r"max\(load_seq\)"), later=0.03),
     Kill(DLT, "in dlt's extract", lambda _: Entering("dlt.extract.extract:Extract.extract"), later=0.04),
     Kill(DLT, "in dlt's normalise", lambda _: Entering("dlt.normalize.normalize:Normalize.run"), later=0.04),
-    Kill(DLT, "between staging and merge", lambda _: After("insert into .*bronze_staging")),
+    Kill(DLT, "between the new rows and what they replace", lambda _: After("insert into .* by name")),
     Kill(DLT, "before the lake's commit", lambda _: Before("^commit$")),
     Kill(DLT, "during the lake's commit", lambda _: Before("^commit$"), later=0.03),
     Kill(DLT, "after the lake's commit", lambda _: After("^commit$")),

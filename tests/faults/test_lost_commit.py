@@ -52,11 +52,11 @@ def entries(world: World, flow: Flow) -> Difference:
     return difference({table: bronze_rows(flow)[table]}, {table: world.clean_bronze[table]})
 
 
-@pytest.mark.fault(FAULT, "each commit of an ingest in turn: staging emptied, filled, bronze, dlt's own record")
+@pytest.mark.fault(FAULT, "each commit of an ingest in turn: bronze, dlt's own record")
 def test_ingest_lands_once_though_no_writer_knew_that_its_commit_stuck(world: World, outcome: Outcome) -> None:
     step = partial(ingest, streams=("entries",))
     damaged = 0
-    for commit in range(4):
+    for commit in range(2):
         with world.copy(RELEASED) as flow, world.proxied(flow) as (proxied, proxy):
             failure = lost(proxied, proxy, step, ADDS_SNAPSHOT, commit)
             damaged += len(fsck.check(flow.lake).current)

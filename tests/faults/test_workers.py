@@ -27,7 +27,7 @@ INTERVAL = Interval.of_days(FIRST, END)
 KILLED = "A worker is killed (kill -9)"
 MOMENT = "at a random moment"
 
-STAGED = Before('insert into "bronze_staging"')
+LANDS = Before("insert into .* by name")
 BRONZE = "select sgv from bronze.nightscout_entries where record_id = '{}'"
 SET_ASIDE = "select count(*) from quarantine.nightscout_entries where record_id = '{}'"
 
@@ -92,14 +92,12 @@ def rounds(values: Callable[[int], float], news: News) -> Iterator[tuple[int, fl
 @pytest.mark.parametrize(
     "point",
     [
-        pytest.param(
-            Before('insert into "bronze_staging"'), marks=pytest.mark.fault(KILLED, "before a load is staged")
-        ),
+        pytest.param(LANDS, marks=pytest.mark.fault(KILLED, "before a load's rows are written")),
         pytest.param(Before("^commit"), marks=pytest.mark.fault(KILLED, "before a load is committed")),
         pytest.param(After("^commit"), marks=pytest.mark.fault(KILLED, "after a load is committed, before it says so")),
         pytest.param(None, marks=pytest.mark.fault(KILLED, "at a random moment of a load")),
     ],
-    ids=["staged", "committing", "committed", "random"],
+    ids=["landing", "committing", "committed", "random"],
 )
 def test_killed_load_leaves_bronze_as_it_was_or_whole(place: Place, outcome: Outcome, point: Point | None) -> None:
     flow, news = place.flow, place.news

@@ -205,7 +205,7 @@ class _Fetch:
             if self._insert(page) < self._stream.page_rows:
                 return
             # The last that came in: the source's order of texts may be another than DuckDB's.
-            last = self._row(f"select {self._key_texts()} from {self._rows} order by rowid desc limit 1")
+            last = self._row(f"select {self._key_texts()} from {self._rows} where rowid = {self._count - 1}")
 
     def _fetch_keys(self, since: datetime | None, latest: datetime) -> None:
         names = [identifier(name) for name in self._stream.key]
@@ -218,6 +218,7 @@ class _Fetch:
         select = f"select {', '.join(names)}, {texts}, {due}"
         listed = ", ".join(f"k{i}" for i in range(len(names)))
         last: Sequence[str] | None = None
+        listed_so_far = 0
         while True:
             page = self._query(select, conditions, last, size)
             keys = f"select {self._record_id()}, is_due, {listed} from {self._client.remote(page)}"
@@ -225,7 +226,8 @@ class _Fetch:
             (count,) = self._client.ask(statement, what=f"list the keys of {self._source}").fetchone()
             if count < size:
                 return
-            last = self._row(f"select {listed} from {self._keys} order by rowid desc limit 1")
+            listed_so_far += count
+            last = self._row(f"select {listed} from {self._keys} where rowid = {listed_so_far - 1}")
 
     def _fetch_found(self) -> int:
         listed = ", ".join(f"k{i}" for i in range(len(self._stream.key)))

@@ -1,11 +1,10 @@
 """Ingest: from the databases into bronze. One stream is one dlt pipeline, and its table changes in one transaction."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from include.connections import Connection
 from include.errors import LakehouseError, SourceError
@@ -23,8 +22,6 @@ from include.sources.postgres.streams import Stream
 from include.sources.results import IngestResult, SiteFailure, SiteLoad
 
 GetConnection = Callable[[str], Connection]
-ROWS_OF_A_BATCH = 100_000
-NEVER_NULL = ("site", "interval_date", "load_seq")
 
 
 @dataclass(frozen=True)
@@ -137,19 +134,10 @@ def _load(
     folder: Path,
 ) -> str:
     payload = _payload(stream, answers)
-    union = " union all by name ".join(_landing_sql(answer, interval, load_seq, payload) for answer in answers)
-    # By day, as tables are partitioned, and by key, so that what a later load replaces lies together.
-    sql = f"from ({union}) order by interval_date, record_id"
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        reader = connection.execute(sql).to_arrow_reader(ROWS_OF_A_BATCH)
-        schema = pa.schema([field.with_nullable(field.name not in NEVER_NULL) for field in reader.schema])
-        for batch in reader:
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-
-    dlt_runtime.use_settings(folder)
+    query = " union all by name ".join(_landing_sql(answer, interval, load_seq, payload) for answer in answers)
     local = [name for name, kind in payload.items() if kind == "TIMESTAMP"]
-    source = dlt_runtime.source(stream.table, batches, dlt_runtime.BY_KEY, local)
+    dlt_runtime.use_settings(folder)
+    source = dlt_runtime.source(stream.table, query, dlt_runtime.BY_KEY, local)
     return dlt_runtime.load(lake, connection, stream.table, source, folder, {stream.table: bronze.PARTITION})
 
 
@@ -194,7 +182,7 @@ def _check(connection: duckdb.DuckDBPyConnection, before: Bronze, answers: Seque
     }
     key = ("site", "coalesce(record_id, interval_date::varchar)", "record_id")
     loaded = f"select coalesce('r' || record_id, 'w' || interval_date) from {before.name} where load_seq = {load_seq}"
-    among = f"coalesce('r' || record_id, 'w' || interval_date) in ({loaded})"
+    among = f"coalesce('r' || record_id, 'w' || interval_date) in ({loaded})" if before.load_seq else "true"
     return bronze.check_load(connection, before.table, load_seq, sent, key=key, among=among)
 
 

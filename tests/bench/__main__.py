@@ -1,0 +1,127 @@
+"""`python -m tests.bench`: measure, compare with what is recorded, record."""
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import document, machine
+from tests.bench.results import RECORDED, WORKING, Run, worse
+from tests.bench.spec import Row, Scale
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console(width=None if sys.stdout.isatty() else 160)
+
+
+@app.command()
+def main(
+    scale: Annotated[
+        Scale, typer.Option(help="small guards every change; full has the document's sizes.")
+    ] = Scale.SMALL,
+    only: Annotated[str, typer.Option(help="Names of rows, or their numbers, separated by commas.")] = "",
+    again: Annotated[bool, typer.Option("--again", help="Measure rows too that were measured with this code.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the results as what is compared with, and write docs/performance.md.")
+    ] = False,
+    runs: Annotated[int, typer.Option(min=0, help="Samples of each side; by default the row's own number.")] = 0,
+    listed: Annotated[bool, typer.Option("--list", help="Show the rows and measure nothing.")] = False,
+) -> None:
+    """Speed as a ratio of our path to a bound. Exit status 1 if a figure is worse than the recorded one by half."""
+    from tests.bench.rows import ROWS
+
+    rows = chosen(ROWS, only)
+    if listed:
+        table = Table("#", "name", "ours", "the bound", "goal", box=None, header_style="dim")
+        for row in rows:
+            table.add_row(row.number, row.name, row.ours, row.bound, row.goal_words())
+        console.print(table)
+        return
+    # Servers that were started are stopped, whatever ends the bench; in the background, Ctrl-C is ignored by default.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run = Run.read(WORKING, scale) or Run(scale, machine.describe())
+    run.machine = machine.describe()
+    due = [row for row in rows if row.sizes.get(scale) and (again or not run.has(row, machine.code()))]
+    failed = _measure(due, run, runs)
+    results = [result for row in rows for result in run.results.values() if result.row == row.name]
+    _show(rows, run)
+    if not results:
+        raise SystemExit("No row was measured; a bench that measures nothing guards nothing.")
+    if record:
+        recorded = Run.read(RECORDED, scale) or Run(scale, run.machine)
+        recorded.machine = run.machine
+        recorded.add(results)
+        known = {f"{row.name}: {size.label}" for row in ROWS for size in row.sizes.get(scale, ())}
+        recorded.results = {key: result for key, result in recorded.results.items() if key in known}
+        path = recorded.write(RECORDED)
+        document.write(ROWS)
+        console.print(f"Recorded {len(results)} results in {path}.")
+        said = []
+    else:
+        before = Run.read(RECORDED, scale)
+        said = worse(results, before.results if before else {}, {row.name: row for row in ROWS})
+    for line in [*failed, *said]:
+        console.print(f"[red]✘[/] {line}", highlight=False)
+    raise typer.Exit(1 if failed or said else 0)
+
+
+def chosen(rows: tuple[Row, ...], only: str) -> list[Row]:
+    """The rows that a list of names or numbers means; all without one.
+
+    Raises:
+        SystemExit: a name is no row's.
+    """
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    known = {name for row in rows for name in (row.name, row.number)}
+    if unknown := sorted(set(names) - known):
+        raise SystemExit(f"There is no row {', '.join(unknown)}; `python -m tests.bench --list` names them.")
+    return [row for row in rows if not names or row.name in names or row.number in names]
+
+
+def _measure(due: list[Row], run: Run, runs: int) -> list[str]:
+    """Measure rows, keeping each at once; returns a sentence for each that could not be."""
+    if not due:
+        return []
+    from include.local import stack
+    from tests.bench.places import open_places
+    from tests.bench.runner import measure
+
+    stack.build_manifest()
+    failed = []
+    with open_places() as places, console.status("Starting") as status:
+        for number, row in enumerate(due, 1):
+            report = lambda words, number=number: status.update(f"{number} of {len(due)}: {words}")  # noqa: E731
+            try:
+                results = measure(row, run.scale, places, report, runs=runs or None)
+            except Exception as error:  # noqa: BLE001  the rows after it are measured all the same
+                console.print(f"{row.name}: [red]could not be measured[/]: {error}", highlight=False)
+                failed.append(f"{row.name} could not be measured.")
+                continue
+            run.add(results)
+            run.write(WORKING)
+            for result in results:
+                console.print(
+                    f"{result.key}: ours {result.ours_seconds:.2f} s, bound {result.bound_seconds:.2f} s, "
+                    f"[bold]{document.shown(row, result)}[/] (goal {row.goal_words()})",
+                    highlight=False,
+                )
+    return failed
+
+
+def _show(rows: list[Row], run: Run) -> None:
+    table = Table(
+        "#", "row", "size", "ours", "bound", "result", "goal", "", "peak", "parts", box=None, header_style="dim"
+    )
+    for row in rows:
+        for result in run.results.values():
+            if result.row == row.name:
+                number, _, _, size, ours, bound, _, figure, goal, met, peak, parts = document.cells(row, result)
+                table.add_row(number, row.name, size, ours, bound, figure, goal, met, peak, parts)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,11 @@
+"""What Airflow's scheduler has imported when it forks a task: the processes of the bench are forked like tasks."""
+
+import importlib
+
+from include.orchestration.preload import MODULES, _fill_caches
+from include.quality.gx_import import great_expectations
+
+great_expectations()
+for _module in (*MODULES, "psutil"):
+    importlib.import_module(_module)
+_fill_caches()
