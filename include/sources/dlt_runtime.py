@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from itertools import chain
@@ -26,7 +26,7 @@ import duckdb
 
 from include.errors import is_connection_lost
 from include.lake import fsck
-from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake, literal, one_transaction
+from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake, literal, one_row, one_transaction
 from include.sources.errors import LoadError
 
 if TYPE_CHECKING:
@@ -369,17 +369,28 @@ def _destination(
 
 def _replace(connection: duckdb.DuckDBPyConnection, name: str, source: Source, rows: _Rows, load_id: str) -> None:
     """Land the rows and take out those that they replace, in one transaction."""
-    mine = literal(load_id)
-    if rows.reader is not None:
-        # The reader may be a result of the connection itself, which another statement would end.
-        connection = _like_it(connection.cursor())
-        connection.register(LANDING, rows.reader)
+    if rows.reader is None:
+        _write(connection, name, source.replaces, rows.query, load_id)
+        return
+    # A cursor: the reader may be a result of the connection itself, which another statement there would end.
+    with closing(_like_it(connection.cursor())) as cursor:
+        cursor.register(LANDING, rows.reader)
+        _write(cursor, name, source.replaces, rows.query, load_id)
+
+
+def _write(connection: duckdb.DuckDBPyConnection, name: str, replaces: str, query: str, load_id: str) -> None:
+    mine = f"_dlt_load_id = {literal(load_id)}"
     with one_transaction(connection):
         held = connection.execute(f"select 1 from {name} limit 1").fetchone()
-        connection.execute(f"insert into {name} by name select *, {mine} as _dlt_load_id from ({rows.query})")
-        if held:
-            brought = f"select {source.replaces} from {name} where _dlt_load_id = {mine}"
-            connection.execute(f"delete from {name} where _dlt_load_id <> {mine} and {source.replaces} in ({brought})")
+        connection.execute(f"insert into {name} by name select *, {literal(load_id)} as _dlt_load_id from ({query})")
+        if not held:
+            return
+        within = "true"
+        if replaces == BY_WINDOW:  # whose days say which files can hold what is replaced
+            first, last = one_row(connection, f"select min(interval_date), max(interval_date) from {name} where {mine}")
+            within = f"interval_date between date '{first}' and date '{last}'"
+        brought = f"select {replaces} from {name} where {within} and {mine}"
+        connection.execute(f"delete from {name} where {within} and not ({mine}) and {replaces} in ({brought})")
 
 
 def _like_it(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

@@ -66,15 +66,17 @@ def history(lake: Lake, sites: int, first: date, end: date, *, load_seq: int = 1
     return count
 
 
-def replace_day(lake: Lake, sites: int, day: date) -> None:
-    """The day once more, as a later load brings it: other values, and the next load_seq."""
+def replace_day(lake: Lake, day: date) -> None:
+    """A day of the first site once more, as a later load brings it: other values, and the next load_seq."""
     names = columns("entries")
-    listed = ", ".join(f"('{name}')" for name in site_names(sites))
+    (site,) = site_names(1)
+    listed = f"('{site}')"
     spelled = ", ".join(f'"{name}"' for name in names)
     with lake.open() as connection:
         ((load_seq,),) = connection.execute("select 1 + max(load_seq) from bronze.nightscout_entries").fetchall()
         connection.execute("begin")
-        connection.execute(f"delete from bronze.nightscout_entries where interval_date = date '{day}'")
+        where = f"site = '{site}' and interval_date = date '{day}'"
+        connection.execute(f"delete from bronze.nightscout_entries where {where}")
         rows = _readings_sql(listed, day, day + timedelta(days=1), load_seq)
         connection.execute(f"insert into bronze.nightscout_entries ({spelled}) select {_typed(names)} from ({rows})")
         connection.execute("commit")

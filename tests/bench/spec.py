@@ -28,10 +28,11 @@ class Measure(StrEnum):
 
 @dataclass(frozen=True)
 class Size:
-    """One size of a row's data: its label in the table, and the number that the row makes its data from."""
+    """One size of a row's data: its label in the table, and the numbers that the row makes its data from."""
 
     label: str
     number: int = 1
+    sites: int = 10
 
 
 class Clock:

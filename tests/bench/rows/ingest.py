@@ -133,6 +133,7 @@ HTTP = Row(
         "check": "include.sources.nightscout.pipeline:_check",
     },
     same_work=False,  # pages overlap by a reading, which ours drops
+    note="a small load is mostly what a load costs whatever its size: dlt's record, the lake's commits",
 )
 
 # --- from PostgreSQL --------------------------------------------------------------------------------------------
@@ -245,4 +246,5 @@ POSTGRES = Row(
         "dlt: load": "include.sources.postgres.pipeline:_load",
         "check": "include.sources.postgres.pipeline:_check",
     },
+    note="pages follow each other, where the bound has several connections; rows land by month, keys are checked",
 )

@@ -199,6 +199,7 @@ DAY = Row(
     run=daily_run,
     against=empty_run,
     runs={Scale.SMALL: 1, Scale.FULL: 3},
+    note="each task opens the lake, and each model starts dbt; the bound has neither gates nor release",
 )
 
 # --- 11: a backfill ---------------------------------------------------------------------------------------------

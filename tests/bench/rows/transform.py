@@ -108,6 +108,7 @@ def _layer(layer: Layer) -> Row:
         fixed=dbt_start,
         fixed_words="the start of dbt: the same call for one view",
         parts=PARTS,
+        note="model by model, dbt asks what is to be rebuilt, holds contracts and records what was read",
     )
 
 
@@ -118,8 +119,8 @@ SILVER, GOLD = _layer(Layer.SILVER), _layer(Layer.GOLD)
 
 @contextmanager
 def histories(places: Places, size: Size) -> Iterator[Built]:
-    """One site with so many days of history, built, gated and released."""
-    with built(places, 1, size.number) as made:
+    """Sites with so many days of history, built, gated and released."""
+    with built(places, size.sites, size.number) as made:
         in_child(_release, made)
         yield made
 
@@ -134,11 +135,11 @@ def _gate_and_release(flow: Flow, interval: Interval, run_id: str) -> None:
 
 
 def one_day(world: Built, clock: Clock) -> int:
-    """The last day landed anew: everything that a daily run does after its ingest."""
+    """The last day of one site landed anew: everything that a daily run does after its ingest."""
     import uuid
 
     flow, day = world.flow, world.last
-    replace_day(flow.lake, world.sites, day)
+    replace_day(flow.lake, day)
     interval, run_id = Interval.of_days(day, day + timedelta(days=1)), f"bench__{uuid.uuid4().hex[:8]}"
     with clock:
         gates = [flow.gate(Layer.BRONZE, interval, run_id)]
@@ -158,8 +159,12 @@ INCREMENTAL = Row(
     bound="itself with the shortest history",
     goal=1.3,
     sizes={
-        Scale.SMALL: (Size("30 days", 30), Size("1 year", 365)),
-        Scale.FULL: (Size("1 year", 365), Size("10 years", 3650), Size("100 years", 36_500)),
+        Scale.SMALL: (Size("1 site, 30 days", 30, 1), Size("1 site, 1 year", 365, 1)),
+        Scale.FULL: (
+            Size("1 year of a site, 105 k readings", 365, 1),
+            Size("10 years of a site, 1.05 M readings", 3650, 1),
+            Size("100 years: 10 of each of 10 sites, 10.5 M readings", 3650, 10),
+        ),
     },
     world=histories,
     run=one_day,
@@ -177,8 +182,8 @@ INCREMENTAL = Row(
 
 @contextmanager
 def bronze_only(places: Places, size: Size) -> Iterator[Built]:
-    """Ten sites, so many days."""
-    with bronze(places, 10, size.number) as made:
+    """Bronze alone."""
+    with bronze(places, size.sites, size.number) as made:
         yield made
 
 
@@ -196,8 +201,12 @@ FULL_REFRESH = Row(
     bound="itself with the fewest readings",
     goal=1.0,
     sizes={
-        Scale.SMALL: (Size("58 k readings", 20), Size("230 k readings", 80)),
-        Scale.FULL: (Size("1 M readings", 348), Size("10 M readings", 3473), Size("100 M readings", 34_723)),
+        Scale.SMALL: (Size("10 sites, 58 k readings", 20), Size("10 sites, 230 k readings", 80)),
+        Scale.FULL: (
+            Size("10 sites, 1 M readings", 348),
+            Size("10 sites, 10 M readings", 3473),
+            Size("100 sites, 100 M readings", 3473, 100),
+        ),
     },
     world=bronze_only,
     run=full_refresh,
