@@ -19,6 +19,7 @@ from include.lake.backup_cli import app as backup_app
 from include.lake.cli import app as lake_app
 from include.quality.cli import app as quality_app
 from include.release.cli import app as release_app
+from include.scaffold.cli import app as scaffold_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", help=__doc__)
 app.add_typer(release_app)
@@ -26,6 +27,7 @@ app.add_typer(quality_app)
 app.add_typer(lake_app)
 app.add_typer(backup_app)
 app.add_typer(erasure_app)
+app.add_typer(scaffold_app, name="new")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 ALMOST_FULL_BYTES = 100 * 1024**2

@@ -132,6 +132,11 @@ def _table(node: dict[str, Any]) -> str:
     return node["identifier"] if node["resource_type"] == "source" else node["alias"] or node["name"]
 
 
+def pseudonymises(domain: str, project: Path = PROJECT_DIR) -> bool:
+    """Whether a model of the domain hashes people, and so needs the domain's key."""
+    return any("keyed_hash(" in file.read_text() for file in project.glob(f"models/*/{domain}/*.sql"))
+
+
 def fingerprint(project: Path = PROJECT_DIR) -> str:
     """A hash of the project's files and of dbt's version: what a manifest was made from.
 

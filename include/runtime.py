@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from include import dbt_project
 from include import settings as environment
 from include.connections import Connection, Postgres, Storage
 from include.errors import SetupError
@@ -15,8 +16,6 @@ MARTS = "marts"
 MARTS_READER = "marts_reader"
 BACKUP = "lake_backup"
 
-# Domains whose models pseudonymise people, each with the key of the connection `<domain>_pseudonym`.
-PSEUDONYMISED = ("saas",)
 SHORTEST_KEY = 16
 
 GetConnection = Callable[[str], Connection]
@@ -78,7 +77,7 @@ def pseudonym_key(domain: str, get: GetConnection = environment.connection) -> s
 
 def pseudonym_keys(domain: str, get: GetConnection = environment.connection) -> dict[str, str]:
     """The domain's key by its name, for `dbt_environment`; none where its models pseudonymise nobody."""
-    return {domain: pseudonym_key(domain, get)} if domain in PSEUDONYMISED else {}
+    return {domain: pseudonym_key(domain, get)} if dbt_project.pseudonymises(domain) else {}
 
 
 def backups(get: GetConnection = environment.connection) -> Storage:

@@ -92,6 +92,15 @@ def settings() -> Settings:
     return Settings()
 
 
+def listing_file(domain: str, what: str) -> Path:
+    """The file that lists what a domain reads, such as its `databases`.
+
+    `LAKE_<DOMAIN>_<WHAT>` names it; by default it is `include/sources/<domain>/<what>.yaml`, which holds no secret.
+    """
+    named = os.environ.get(f"LAKE_{domain.upper()}_{what.upper()}")
+    return (ROOT / Path(named).expanduser()).resolve() if named else ROOT / "include/sources" / domain / f"{what}.yaml"
+
+
 def connection(conn_id: str) -> Connection:
     """A connection from `AIRFLOW_CONN_<ID>`, for use outside Airflow.
 

@@ -1,5 +1,6 @@
 """What dbt/profiles.yml reads, so that dbt opens the same lake as everybody else."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +24,11 @@ def dbt_environment(lake: Lake, pseudonym_keys: Mapping[str, str] | None = None)
         pseudonym_keys: by domain (`runtime.pseudonym_key`); a model that pseudonymises fails without its domain's.
     """
     lake.temp_directory.mkdir(parents=True, exist_ok=True)
-    keys = {f"DBT_ENV_SECRET_{domain.upper()}_PSEUDONYM_KEY": key for domain, key in (pseudonym_keys or {}).items()}
-    return _variables(lake) | keys
+    if not pseudonym_keys:
+        return _variables(lake)
+    # The profile reads them as one text, whatever domains there are; one by one, so that dbt blackens each.
+    keys = {f"DBT_ENV_SECRET_{domain.upper()}_PSEUDONYM_KEY": key for domain, key in pseudonym_keys.items()}
+    return _variables(lake) | keys | {"DBT_ENV_SECRET_PSEUDONYM_KEYS": json.dumps(dict(pseudonym_keys))}
 
 
 def _variables(lake: Lake) -> dict[str, str]:

@@ -54,6 +54,11 @@ class LocalPostgres:
         return Postgres(self.socket_dir, self.port, database or ROLES[role], role, self.passwords[role])
 
     @property
+    def superuser(self) -> Postgres:
+        """Who may make databases and roles."""
+        return self.as_role(SUPERUSER, SUPERUSER)
+
+    @property
     def passfile(self) -> Path:
         return self.data.parent / "pgpass"
 

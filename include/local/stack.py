@@ -23,6 +23,7 @@ import httpx
 import psutil
 
 from include import settings as environment
+from include.domains import domains
 from include.errors import SetupError
 from include.local.airflow_api import Airflow
 from include.settings import ROOT, Settings
@@ -44,7 +45,6 @@ NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "SCARF_ANALYTICS": "false",
 }
-PSEUDONYM_KEYS = ("saas_pseudonym", "nightscout_pseudonym")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Login:
     url: str
     user: str
     password: str
+
+
+def pseudonym_keys() -> list[str]:
+    """Connections whose passwords are keys that people are pseudonymised with: one a domain."""
+    return [f"{domain}_pseudonym" for domain in domains()]
 
 
 def setup(report: Report = lambda _: None) -> None:
@@ -200,7 +205,7 @@ def run_dbt(arguments: list[str]) -> int:
     lake = runtime.lake()
     use_passwords(lake.catalog)
     keys: dict[str, str] = {}
-    for domain in runtime.PSEUDONYMISED:
+    for domain in domains():
         with suppress(SetupError):  # a model that needs it says so; others can do without
             keys |= runtime.pseudonym_keys(domain)
     variables = {**os.environ, **dbt_environment(lake, keys)}
@@ -244,7 +249,7 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW_CONN_SAAS_DEMO_APP": uri("saas_reader"),
         **{
             f"AIRFLOW_CONN_{name.upper()}": json.dumps({"conn_type": "generic", "password": keys[name]})
-            for name in PSEUDONYM_KEYS
+            for name in pseudonym_keys()
         },
         "AIRFLOW_CONN_AIRFLOW_API": f"http://admin:{quote(keys['admin'])}@127.0.0.1:{settings.port}",
         "AIRFLOW_HOME": str(home / "airflow"),
@@ -292,7 +297,7 @@ def write_environment(file: Path, variables: Mapping[str, str]) -> None:
 def _generated(path: Path) -> dict[str, str]:
     keys = json.loads(path.read_text()) if path.exists() else {}
     makers = {
-        **dict.fromkeys(("api", "jwt", *PSEUDONYM_KEYS), lambda: secrets.token_urlsafe(32)),
+        **dict.fromkeys(("api", "jwt", *pseudonym_keys()), lambda: secrets.token_urlsafe(32)),
         **dict.fromkeys(("admin", "auditor"), lambda: secrets.token_urlsafe(12)),
         "fernet": _fernet_key,
     }

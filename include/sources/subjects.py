@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+from include.domains import streams as streams_of
 from include.errors import SetupError
 
 
@@ -44,12 +44,7 @@ def subjects(domain: str, streams: Mapping[str, Any] | None = None) -> dict[str,
         SetupError: there is no such domain, or a stream of it does not say.
     """
     if streams is None:
-        try:
-            streams = import_module(f"include.sources.{domain}.streams").STREAMS
-        except (ImportError, AttributeError):
-            raise SetupError(
-                f"There is no domain {domain}: include/sources/{domain}/streams.py is to hold its STREAMS."
-            ) from None
+        streams = streams_of(domain)
     silent = sorted(stream.name for stream in streams.values() if stream.subject is None)
     if silent:
         raise SetupError(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from include.domains import domains
 from include.settings import ROOT
 
 DAGS = ROOT / "dags"
 HEAVY = ("dlt", "duckdb", "great_expectations", "pyarrow", "pandas", "dbt", "psycopg")
-DOMAINS = ("nightscout", "saas")
-PIPELINES = {f"{domain}_{kind}" for domain in DOMAINS for kind in ("daily", "replay")}
+PIPELINES = {f"{domain}_{kind}" for domain in domains() for kind in ("daily", "replay")}
 EXPECTED = {*PIPELINES, "lake_maintenance", "lake_backup", "lake_restore_drill"}
 
 PROBE = """
@@ -54,7 +54,7 @@ def test_every_dag_has_owner_documentation_known_tags_and_a_failure_callback(bag
 
     for dag in bag.dags.values():
         assert dag.doc_md and dag.doc_md.startswith("###")
-        assert dag.tags <= {tag.value for tag in Tag}
+        assert dag.tags <= {tag.value for tag in Tag} | set(domains())
         assert not dag.catchup
         assert dag.max_active_runs == 1
         for task in dag.tasks:

@@ -3,9 +3,10 @@
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,20 @@ from psycopg import sql
 
 from include.connections import Storage
 from include.dbt_project import PROJECT_DIR
+from include.domains import domains
 from include.lake.attach import Lake
 from include.lake.dbt_environment import dbt_environment, parse_environment
 from include.lake.passfile import use_passwords
 from include.local.postgres import LocalPostgres
+from include.quality.quarantine import set_aside
 from tests.conftest import fresh_database
 from tests.dbt.bronze import create_bronze, entry, load, treatment
+from tests.include.quality.conftest import Built
+from tests.sampled import ingest_all, sampled
 
 Dbt = Callable[..., "DbtRun"]
-KEYS = {"saas": "the key of the tests, long enough"}
+BuildSample = Callable[[str], Built]
+KEYS = dict.fromkeys(domains(), "the key of the tests, long enough")
 NIGHTSCOUT = ("--select", "path:models/*/nightscout")
 SAAS = ("--select", "path:models/*/saas")
 BUILT_DAYS = [date(2024, 3, 29) + timedelta(days=i) for i in range(4)]
@@ -49,6 +55,20 @@ def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Any:
         result = invoke(["parse"], folder)
     assert result.success, result.exception
     return (folder / "partial_parse.msgpack").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def models(parsed_project: bytes) -> list[Any]:
+    """Every model of the project."""
+    from dbt.contracts.graph.manifest import Manifest
+
+    nodes = Manifest.from_msgpack(parsed_project).nodes.values()
+    return [node for node in nodes if node.resource_type == "model"]
+
+
+def models_of(domain: str, models: list[Any]) -> list[str]:
+    """The models of a domain as `<layer>.<model>`, in order."""
+    return sorted(f"{model.schema}.{model.name}" for model in models if model.fqn[2] == domain)
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +98,29 @@ def dbt(parsed_project: bytes, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
         return run
 
     return run
+
+
+@pytest.fixture(scope="session")
+def built_from_sample(
+    server: LocalPostgres, extensions: Path, dbt: Dbt, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BuildSample]:
+    """`built_from_sample(domain)`: a lake with all layers of a domain, made from its sample, once a session."""
+    with ExitStack() as stack:
+
+        @lru_cache
+        def build(domain: str) -> Built:
+            folder = tmp_path_factory.mktemp(f"built_{domain}")
+            catalog = stack.enter_context(fresh_database(server, "lake"))
+            lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+            with sampled(domain, server, extensions, folder / "source") as sample:
+                ingest_all(lake, domain, sample.interval)
+            set_aside(lake, domain, "fixture", sample.interval)
+            dbt(lake, "run", "--select", f"path:models/*/{domain}")
+            with lake.open() as connection:
+                snapshot = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
+            return Built(lake, snapshot, sample.interval)
+
+        yield build
 
 
 def invoke(arguments: list[str], folder: Path, manifest: Any = None, project: Path = PROJECT_DIR) -> Any:

@@ -229,9 +229,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def change(
-    change_id: int, subscription_id: int, kind: str, when: datetime, amount: Any = 0, **fields: Any
-) -> Record:
+def change(change_id: int, subscription_id: int, kind: str, when: datetime, amount: Any = 0, **fields: Any) -> Record:
     """A change of a subscription, recorded when it took effect."""
     return {
         "change_id": change_id,

@@ -6,73 +6,41 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from include.dbt_project import PROJECT_DIR
+from include.domains import domains
 from include.lake.attach import Lake
 from tests.dbt.bronze import create_bronze, entry, load
-from tests.dbt.conftest import BUILT_DAYS, NIGHTSCOUT, Dbt, at
+from tests.dbt.conftest import BUILT_DAYS, NIGHTSCOUT, Dbt, at, models_of
 
 DAY = date(2021, 1, 1)
 
 
-@pytest.fixture(scope="session")
-def models(parsed_project: bytes) -> list[Any]:
-    from dbt.contracts.graph.manifest import Manifest
-
-    nodes = Manifest.from_msgpack(parsed_project).nodes.values()
-    return [node for node in nodes if node.resource_type == "model"]
-
-
-def test_the_models_are_these(models: list[Any]) -> None:
-    assert sorted(f"{model.database}.{model.schema}.{model.name}" for model in models) == [
-        "dl.bronze.stg_nightscout__devicestatus",
-        "dl.bronze.stg_nightscout__entries",
-        "dl.bronze.stg_nightscout__profile",
-        "dl.bronze.stg_nightscout__treatments",
-        "dl.bronze.stg_nightscout__windows",
-        "dl.bronze.stg_saas__accounts",
-        "dl.bronze.stg_saas__exchange_rates",
-        "dl.bronze.stg_saas__invoice_lines",
-        "dl.bronze.stg_saas__invoices",
-        "dl.bronze.stg_saas__plans",
-        "dl.bronze.stg_saas__product_events",
-        "dl.bronze.stg_saas__subscription_changes",
-        "dl.bronze.stg_saas__subscriptions",
-        "dl.bronze.stg_saas__users",
-        "dl.bronze.stg_saas__windows",
-        "dl.gold.mrt_activity",
-        "dl.gold.mrt_agp_hourly",
-        "dl.gold.mrt_churn",
-        "dl.gold.mrt_cohort_retention",
-        "dl.gold.mrt_daily_glycaemia",
-        "dl.gold.mrt_glucose_hourly_patterns",
-        "dl.gold.mrt_glucose_overview",
-        "dl.gold.mrt_glucose_readings",
-        "dl.gold.mrt_mrr_monthly",
-        "dl.gold.mrt_mrr_movements",
-        "dl.gold.mrt_quality_coverage",
-        "dl.gold.mrt_revenue_reconciliation",
-        "dl.gold.mrt_subscription_lifecycle",
-        "dl.gold.mrt_subscription_survival",
-        "dl.silver.dim_account",
-        "dl.silver.dim_date",
-        "dl.silver.dim_device",
-        "dl.silver.dim_plan",
-        "dl.silver.dim_profile_scd",
-        "dl.silver.dim_saas_date",
-        "dl.silver.dim_saas_month",
-        "dl.silver.dim_user",
-        "dl.silver.fct_bolus_event",
-        "dl.silver.fct_carb_event",
-        "dl.silver.fct_cgm_reading",
-        "dl.silver.fct_exchange_rate",
-        "dl.silver.fct_invoice",
-        "dl.silver.fct_invoice_line",
-        "dl.silver.fct_product_event",
-        "dl.silver.fct_subscription_month",
-        "dl.silver.fct_subscription_period",
+def test_the_models_of_nightscout_are_these(models: list[Any]) -> None:
+    assert models_of("nightscout", models) == [
+        "bronze.stg_nightscout__devicestatus",
+        "bronze.stg_nightscout__entries",
+        "bronze.stg_nightscout__profile",
+        "bronze.stg_nightscout__treatments",
+        "bronze.stg_nightscout__windows",
+        "gold.mrt_agp_hourly",
+        "gold.mrt_daily_glycaemia",
+        "gold.mrt_glucose_hourly_patterns",
+        "gold.mrt_glucose_overview",
+        "gold.mrt_glucose_readings",
+        "gold.mrt_quality_coverage",
+        "silver.dim_date",
+        "silver.dim_device",
+        "silver.dim_profile_scd",
+        "silver.fct_bolus_event",
+        "silver.fct_carb_event",
+        "silver.fct_cgm_reading",
     ]
+
+
+def test_every_model_is_of_a_domain_and_lands_in_its_layer(models: list[Any]) -> None:
+    assert {model.fqn[2] for model in models} == set(domains())
+    for model in models:
+        assert (model.database, model.schema) == ("dl", model.fqn[1]), model.name
 
 
 def test_every_model_states_grain_key_units_and_owner(models: list[Any]) -> None:
@@ -98,7 +66,7 @@ def test_silver_and_gold_have_contracts_and_tested_keys(models: list[Any], parse
 
 
 def test_no_mart_has_free_text(models: list[Any]) -> None:
-    for model in models:
+    for model in (model for model in models if model.schema == "gold" or model.fqn[2] == "nightscout"):
         assert not {"notes", "reason", "entered_by", "enteredby", "payload"} & set(model.columns), model.name
 
 

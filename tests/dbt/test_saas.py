@@ -17,7 +17,7 @@ from include.lake.attach import Lake
 from include.local.postgres import LocalPostgres
 from tests.conftest import fresh_database
 from tests.dbt import conftest, saas_reference
-from tests.dbt.conftest import KEYS, SAAS, Dbt, copy_of
+from tests.dbt.conftest import KEYS, SAAS, Dbt, copy_of, models_of
 from tests.dbt.saas_bronze import STREAMS, Record, at, change, create_bronze, load, rates, set_aside
 
 INCREMENTAL = ("--select", "path:models/*/saas,config.materialized:incremental")
@@ -25,6 +25,40 @@ REST = ("--select", "path:models/*/saas,config.materialized:table")
 FIRST, LAST = date(2024, 1, 1), date(2025, 3, 15)
 DAYS = [FIRST + timedelta(days=i) for i in range((LAST - FIRST).days + 1)]
 CURRENCIES = {"USD": "1", "EUR": "1.1", "JPY": "0.0067"}
+
+
+def test_the_models_are_these(models: list[Any]) -> None:
+    assert models_of("saas", models) == [
+        "bronze.stg_saas__accounts",
+        "bronze.stg_saas__exchange_rates",
+        "bronze.stg_saas__invoice_lines",
+        "bronze.stg_saas__invoices",
+        "bronze.stg_saas__plans",
+        "bronze.stg_saas__product_events",
+        "bronze.stg_saas__subscription_changes",
+        "bronze.stg_saas__subscriptions",
+        "bronze.stg_saas__users",
+        "bronze.stg_saas__windows",
+        "gold.mrt_activity",
+        "gold.mrt_churn",
+        "gold.mrt_cohort_retention",
+        "gold.mrt_mrr_monthly",
+        "gold.mrt_mrr_movements",
+        "gold.mrt_revenue_reconciliation",
+        "gold.mrt_subscription_lifecycle",
+        "gold.mrt_subscription_survival",
+        "silver.dim_account",
+        "silver.dim_plan",
+        "silver.dim_saas_date",
+        "silver.dim_saas_month",
+        "silver.dim_user",
+        "silver.fct_exchange_rate",
+        "silver.fct_invoice",
+        "silver.fct_invoice_line",
+        "silver.fct_product_event",
+        "silver.fct_subscription_month",
+        "silver.fct_subscription_period",
+    ]
 
 
 @pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.torture)])
@@ -109,7 +143,8 @@ def test_money_is_divided_exactly(lake: Lake, dbt: Dbt) -> None:
         by = chance.choice((1, 2, 3, 7, 12, 31, 365, 31_622_400_000))
         rows.append(f"({amount}::decimal(12, 2), {by}::bigint, {_divided(amount, by)}::decimal(28, 4))")
     rows += ["(0.06::decimal(12, 2), 1200::bigint, 0.0001::decimal(28, 4))", "(-0.06, 1200, -0.0001)"]  # half up, both
-    wrong = "select count(*) from (values " + ", ".join(rows) + ") as given (amount, divisor, expected) where expected <> "
+    given = f"(values {', '.join(rows)}) as given (amount, divisor, expected)"
+    wrong = f"select count(*) from {given} where expected <> "
     shown = '{% set wrong = "' + wrong + '" ~ quotient("amount", "divisor", 4) %}'
     shown += "{% if execute and run_query(wrong).rows[0][0] > 0 %}"
     shown += '{{ exceptions.raise_compiler_error("not exact") }}{% endif %} select 1 as one'
@@ -207,7 +242,7 @@ def test_people_are_pseudonymised_with_a_key_that_shows_nowhere(
     with built_saas_lake.open() as connection:
         found = connection.execute("select user_id, email_hash, full_name_hash from silver.dim_user").fetchall()
         whole = connection.execute("select * from silver.dim_user").fetchall()
-    assert dict((user, email) for user, email, _ in found)[1] == _hash(key, "person1@example.org")
+    assert {user: email for user, email, _ in found}[1] == _hash(key, "person1@example.org")
     assert {user: name for user, _, name in found}[1] == _hash(key, "person 1")
     assert "@" not in str(whole)
     assert "person" not in str(whole).lower()

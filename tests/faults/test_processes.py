@@ -119,7 +119,7 @@ def canaries(stack: Stack, server: SiteServer, storage: Storage) -> dict[str, st
     """Every secret of the stack, by whose it is. Those that may be chosen hold what breaks bad quoting."""
     home = stack.home
     words = {f"role {role}": f"Canary{uuid.uuid4().hex}%@:'\"" for role in (*ROLES, SUPERUSER)}
-    keys = ("admin", "auditor", "api", "jwt", *stack_of_a_laptop.PSEUDONYM_KEYS)
+    keys = ("admin", "auditor", "api", "jwt", *stack_of_a_laptop.pseudonym_keys())
     words |= {f"key {key}": f"Canary{uuid.uuid4().hex}" for key in keys}
     words["key fernet"] = Fernet.generate_key().decode()
     write_private(home / "passwords.json", json.dumps({role: words[f"role {role}"] for role in (*ROLES, SUPERUSER)}))

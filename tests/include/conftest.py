@@ -1,6 +1,7 @@
 """Lakes with every layer built, one a domain, for the tests of gates and of what is explained.
 
-A new domain adds a fixture `built_<domain>`; every check and every table of its suites is then broken on it.
+Every check and every table of a domain's suites is broken on its fixture `built_<domain>`, or without one on the lake
+that `built_from_sample` makes.
 """
 
 from collections.abc import Iterator
@@ -19,15 +20,15 @@ from include.sources.postgres.pipeline import ingest
 from include.sources.saas.streams import STREAMS
 from tests.conftest import fresh_database
 from tests.dbt import bronze
-from tests.dbt.conftest import NIGHTSCOUT, SAAS, Dbt, dbt, parsed_project
+from tests.dbt.conftest import NIGHTSCOUT, SAAS, Dbt, built_from_sample, dbt, parsed_project
 from tests.include.quality.conftest import DAYS, INTERVAL, ONE_DAY, Built, at, load_days, readings
 
-__all__ = ["dbt", "parsed_project"]
+__all__ = ["built_from_sample", "dbt", "parsed_project"]
 
 
 @pytest.fixture(scope="session")
 def built_nightscout(built: Built) -> Built:
-    """The lake that every check of the domain is broken on. A new domain adds a fixture `built_<domain>` here."""
+    """The lake that every check of the domain is broken on."""
     return built
 
 

@@ -9,9 +9,11 @@ from include.lake.attach import Lake
 from include.local.nightscout import NightscoutSite, serve
 from include.local.postgres import LocalPostgres
 from tests.conftest import fresh_database
-from tests.pipeline.flow import Flow
+from tests.pipeline.flow import Flow, SampledFlow
+from tests.sampled import sampled
 
 MakeFlow = Callable[..., Flow]
+MakeSampledFlow = Callable[[str], SampledFlow]
 
 
 @contextmanager
@@ -40,4 +42,19 @@ def flow_maker(server: LocalPostgres, extensions: Path, folder: Path) -> Iterato
 def make_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path: Path) -> Iterator[MakeFlow]:
     """`make_flow(sites, storage=…)` serves sites over HTTP and gives a flow with a lake and marts of its own."""
     with flow_maker(server, extensions, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def sampled_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_path: Path) -> Iterator[MakeSampledFlow]:
+    """`sampled_flow(domain)`: a lake and marts of its own, and the domain's demo source, which answers meanwhile."""
+    with ExitStack() as stack:
+
+        def make(domain: str) -> SampledFlow:
+            sample = stack.enter_context(sampled(domain, server, extensions, tmp_path / "source"))
+            catalog = stack.enter_context(fresh_database(server, "lake"))
+            marts = stack.enter_context(fresh_database(server, "marts_publisher"))
+            lake = Lake(catalog, Storage(str(tmp_path / "lake")), extensions, tmp_path / "duckdb", memory_limit="2GB")
+            return SampledFlow(domain, sample, lake, marts, tmp_path, server.as_role("marts_reader", marts.database))
+
         yield make

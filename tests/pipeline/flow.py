@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import psycopg
 
-from include import dbt_project
+from include import dbt_project, runtime
 from include.connections import Connection, Postgres
 from include.erasure.forget import Domain, Forgotten, forget
 from include.interval import Interval
@@ -20,6 +20,7 @@ from include.lake.attach import Lake, identifier
 from include.lake.dbt_environment import dbt_environment
 from include.layers import Layer
 from include.local.nightscout import SiteServer
+from include.local.sample import Sample
 from include.quality import quarantine, replay
 from include.quality.gate import run_gate
 from include.quality.suites import suite
@@ -27,6 +28,7 @@ from include.release.certify import Release, release
 from include.sources.nightscout.pipeline import ingest
 from include.sources.nightscout.sites import Site, read_sites
 from include.sources.nightscout.streams import STREAMS
+from tests.sampled import ingest_all
 
 DOMAIN = "nightscout"
 PSEUDONYM_KEY = "the key of the tests, long enough"
@@ -193,6 +195,28 @@ class Flow(DomainFlow):
                 pipelines_dir=self.home / "dlt",
                 lookback_days=lookback_days,
             )
+
+
+class SampledFlow(DomainFlow):
+    """The flow of any domain on its demo source, inside `sampled`."""
+
+    def __init__(self, domain: str, sample: Sample, lake: Lake, marts: Postgres, home: Path, reader: Postgres) -> None:
+        self.domain, self.sample = domain, sample  # type: ignore[misc]
+        self.lake, self.marts, self.home, self.reader = lake, marts, home, reader
+        self.runs = itertools.count(1)
+        self.keys = runtime.pseudonym_keys(domain)  # type: ignore[misc]
+        self.tables = {  # type: ignore[misc]
+            layer.value: tuple(model.name for model in dbt_project.models(layer, domain))
+            for layer in (Layer.SILVER, Layer.GOLD)
+        }
+
+    def ingest(self, interval: Interval) -> None:
+        ingest_all(self.lake, self.domain, interval)
+
+    def run_sample(self) -> Release:
+        """Everything, on the days of the demo source."""
+        days = self.sample.interval
+        return self.run(days.start.date(), days.end.date())
 
 
 @lru_cache(maxsize=1)

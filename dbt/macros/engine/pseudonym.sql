@@ -9,7 +9,7 @@
 
 {% macro duckdb__keyed_hash(domain, value) -%}
     {%- set key -%}
-        coalesce(nullif(getvariable('{{ domain }}_pseudonym_key'), ''), error('There is no key to pseudonymise with: set the password of the connection {{ domain }}_pseudonym (AIRFLOW_CONN_{{ domain | upper }}_PSEUDONYM), on a laptop by `make setup`.'))
+        coalesce(nullif(json_extract_string(getvariable('pseudonym_keys'), '$.{{ domain }}'), ''), error('There is no key to pseudonymise with: set the password of the connection {{ domain }}_pseudonym (AIRFLOW_CONN_{{ domain | upper }}_PSEUDONYM), on a laptop by `make setup`.'))
     {%- endset -%}
     sha256({{ key }} || sha256({{ key }} || {{ value }}))
 {%- endmacro %}

@@ -4,8 +4,11 @@ Keys, not-nulls and the identities of one row or one bridge are dbt tests. A gat
 that nothing was lost on the way and that two ways to count agree, and at what a reader would find implausible.
 """
 
+from typing import Any
+
 from include.layers import Layer
 from include.quality.checks import Check, Query, Severity, Suite, has_rows, rows
+from include.quality.suites.built import KEY_IS_TESTED, agrees, due, landing, one_to_one, passed, pseudonymised
 from include.sources.saas.streams import STREAMS as SOURCE
 
 ACCOUNT = "silver.dim_account"
@@ -38,58 +41,19 @@ OLDEST_QUOTE_DAYS = 7
 
 
 def _bronze(stream: str) -> tuple[str, str]:
-    return f"bronze.saas_{stream}", f"quarantine.saas_{stream}"
+    return landing(f"saas_{stream}")
 
 
 def _passed(stream: str, where: str = "true") -> str:
-    """Records of a bronze table that were not set aside, as staging has them."""
-    table, aside = _bronze(stream)
-    return (
-        f"(select * from {table} where record_id is not null and {where}) as passed_{stream} anti join {aside} "
-        "using (site, interval_date, record_id, load_seq)"
-    )
+    return passed(f"saas_{stream}", where)
 
 
 def _due(stream: str, where: str = "true") -> str:
-    return f"select count(*) from {_passed(stream, where)}"
+    return due(f"saas_{stream}", where)
 
 
-def _one_to_one(
-    table: str, key: str, stream: str, where: str = "true", *, value: str = "", among: str = "", day: str = ""
-) -> Check:
-    """Each record that passed has its row, with the same value, and each row its record.
-
-    Args:
-        among: what a record must satisfy besides, of other tables.
-        day: column of UTC days; then only those that changed are looked at.
-    """
-    shown = f", {value}" if value else ""
-    source = f"select site, record_id{shown} from {_passed(stream, where)}"
-    if among:
-        source += f" where {among}"
-    built = f"select site, {key}::varchar as record_id{shown} from {table}"
-    if day:
-        source += " where {around(interval_date)}"
-        built += f" where {{around({day})}}"
-    using = f"site, record_id{shown}"
-    return Check(
-        name=f"{table.partition('.')[2]}_is_what_passed",
-        table=table,
-        test=Query(
-            sql=f"with landed as ({source}), built as ({built}) "
-            f"select 'not built' as problem, {using} from landed anti join built using ({using}) "
-            f"union all select 'not in bronze' as problem, {using} from built anti join landed using ({using})",
-            expected=f"a row for each record of {stream} that passed{f', with the same {value}' if value else ''}, "
-            "and no other",
-            reads=(*_bronze(stream), *(_bronze("invoices") if among else ())),
-        ),
-        why="A row without its source cannot be explained; a record without its row is missing from every mart.",
-        breaks=(f"delete from {table} where rowid = (select min(rowid) from {table})",),
-    )
-
-
-# A gate does not repeat what dbt tests while it builds the table.
-_KEY_IS_TESTED = {"double a day": "dbt's key_is_unique fails the task that builds the table"}
+def _one_to_one(table: str, key: str, stream: str, where: str = "true", **options: Any) -> Check:
+    return one_to_one(table, (key,), f"saas_{stream}", where, **options)
 
 
 def _money(value: str) -> str:
@@ -119,32 +83,7 @@ def _silver() -> Suite:
         _one_to_one(ACCOUNT, "account_id", "accounts"),
         has_rows(USER, due=_due("users"), reads=_bronze("users")),
         _one_to_one(USER, "user_id", "users"),
-        rows(
-            USER,
-            "shows_no_person",
-            "coalesce(regexp_full_match(email_hash, '[0-9a-f]{64}'), true) "
-            "and coalesce(regexp_full_match(full_name_hash, '[0-9a-f]{64}'), true)",
-            why="Whatever is no hash may be a name or an address in the clear.",
-            set_to="email_hash = 'ada@example.org'",
-            show=("site", "user_id"),
-            words="64 hexadecimal digits, or nothing, for address and name of each user",
-        ),
-        Check(
-            name="dim_user_is_hashed_with_a_key",
-            table=USER,
-            test=Query(
-                sql=f"select site, user_id from {USER} inner join (select site, user_id, email from "
-                f"{_passed('users')}) as landed using (site, user_id) "
-                "where email_hash in (sha256(email), sha256(lower(trim(email))))",
-                expected="no hash that who knows the address can compute without the key",
-                reads=_bronze("users"),
-            ),
-            why="Whoever has a list of addresses finds out who is who.",
-            breaks=(
-                f"update {USER} set email_hash = (select sha256(lower(trim(email))) from {_bronze('users')[0]} "
-                f"where record_id = {USER}.user_id::varchar and email is not null limit 1)",
-            ),
-        ),
+        *pseudonymised(USER, ("user_id",), "saas_users", ("email", "full_name")),
         has_rows(PLAN, due=_due("plans"), reads=_bronze("plans")),
         _one_to_one(PLAN, "plan_version_id", "plans", value="list_price"),
         _versions_in_order(
@@ -222,7 +161,7 @@ def _silver() -> Suite:
         has_rows(EVENT, due=_due("product_events", LIVE), reads=_bronze("product_events")),
         _one_to_one(EVENT, "event_id", "product_events", LIVE, value="occurred_at", day="event_date"),
     )
-    tested = dict.fromkeys((ACCOUNT, USER, INVOICE, LINE, EVENT), _KEY_IS_TESTED)
+    tested = dict.fromkeys((ACCOUNT, USER, INVOICE, LINE, EVENT), KEY_IS_TESTED)
     return Suite("saas", Layer.SILVER, checks, landed=STREAMS, lets_pass=tested)
 
 
@@ -362,6 +301,7 @@ def _documents() -> tuple[Check, ...]:
             LIVE,
             value="amount",
             among=f"(site, invoice_id) in ({invoices})",
+            reads=_bronze("invoices"),
         ),
         Check(
             name="fct_invoice_line_has_its_invoice",
@@ -382,39 +322,8 @@ def _documents() -> tuple[Check, ...]:
     )
 
 
-def _agrees(
-    mart: str,
-    name: str,
-    built: str,
-    source: str,
-    by: str,
-    values: str,
-    expected: str,
-    *,
-    reads: tuple[str, ...],
-    why: str,
-    breaks: str,
-) -> Check:
-    """Two queries, each with the columns `by` and `values`, give the same rows."""
-    using = f"{by}, {values}"
-    return Check(
-        name=f"{mart.partition('.')[2]}_{name}",
-        table=mart,
-        test=Query(
-            sql=f"with built as ({built}), source as ({source}) "
-            f"(select 'in the mart only' as problem, {using} from (select {using} from built except all "
-            f"select {using} from source)) union all (select 'not in the mart' as problem, {using} from "
-            f"(select {using} from source except all select {using} from built)) order by all",
-            expected=expected,
-            reads=reads,
-        ),
-        why=why,
-        breaks=(breaks,),
-    )
-
-
 def _of_every_month(mart: str) -> Check:
-    return _agrees(
+    return agrees(
         mart,
         "has_every_month",
         f"select site, month_start_date, as_of_date from {mart}",
@@ -439,7 +348,7 @@ def _gold() -> Suite:
     parts = ", ".join(f"{kind}_{what}" for kind in MOVEMENTS for what in ("mrr", "accounts"))
     checks = (
         has_rows(MONTHLY, due=paying, reads=(SNAPSHOT,)),
-        _agrees(
+        agrees(
             MONTHLY,
             "sums_what_subscriptions_pay",
             f"select site, month_start_date, {_money('sum(mrr)')} as mrr, sum(subscriptions)::bigint as subscriptions "
@@ -495,7 +404,7 @@ def _gold() -> Suite:
         ),
         has_rows(BRIDGE, due=months, reads=(MONTH,)),
         _of_every_month(BRIDGE),
-        _agrees(
+        agrees(
             BRIDGE,
             "sums_the_movements",
             f"select site, month_start_date, {parts} from {BRIDGE} where closing_accounts + churn_accounts > 0",
@@ -536,7 +445,7 @@ def _gold() -> Suite:
             words="gross churn from its parts, retention as its complement, and net at least gross retention",
         ),
         has_rows(COHORT, due=paying, reads=(SNAPSHOT,)),
-        _agrees(
+        agrees(
             COHORT,
             "counts_the_accounts",
             f"select site, cohort_month_date, month_start_date, retained_accounts from {COHORT} "
@@ -564,7 +473,7 @@ def _gold() -> Suite:
         *_use(),
         has_rows(RECONCILIATION, due=months, reads=(MONTH,)),
         _of_every_month(RECONCILIATION),
-        _agrees(
+        agrees(
             RECONCILIATION,
             "has_what_was_invoiced",
             f"select site, month_start_date, mrr, invoiced, refunded from {RECONCILIATION}",
@@ -614,7 +523,7 @@ def _lives() -> tuple[Check, ...]:
     )
     return (
         has_rows(LIFECYCLE, due=f"select count(*) from {MONTH}", reads=(MONTH,)),
-        _agrees(
+        agrees(
             LIFECYCLE,
             "has_every_subscription",
             f"select site, subscription_id, started_at from {LIFECYCLE}",
@@ -640,7 +549,7 @@ def _lives() -> tuple[Check, ...]:
             words="begin, payment and churn of each subscription in this order",
         ),
         has_rows(SURVIVAL, due=churned, reads=(PERIOD, MONTH)),
-        _agrees(
+        agrees(
             SURVIVAL,
             "counts_every_churn",
             f"select site, plan_code, tenure_days, churned from {SURVIVAL}",
@@ -672,7 +581,7 @@ def _use() -> tuple[Check, ...]:
     """Active users."""
     return (
         has_rows(ACTIVITY, due=f"select count(*) from {EVENT} where user_id is not null", reads=(EVENT,)),
-        _agrees(
+        agrees(
             ACTIVITY,
             "counts_the_users_of_the_day",
             f"select site, activity_date, daily_active_users from {ACTIVITY} where daily_active_users > 0",

@@ -113,7 +113,4 @@ def built_lake_of(request: pytest.FixtureRequest, domain: str) -> Built:
     try:
         return request.getfixturevalue(f"built_{domain}")
     except pytest.FixtureLookupError:
-        pytest.fail(
-            f"{domain} has suites but no lake to break them on: add a session fixture built_{domain}, which yields a "
-            "Built, to tests/include/conftest.py."
-        )
+        return request.getfixturevalue("built_from_sample")(domain)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from include.domains import domains as domains_of_the_sources
 from include.errors import SetupError
 from include.interval import Interval
 from include.layers import Layer
@@ -68,7 +69,7 @@ def test_what_is_expected_reads_as_a_sentence() -> None:
 
 
 def test_every_domain_has_a_suite_with_checks_for_each_layer() -> None:
-    assert domains() == ["nightscout", "saas"]
+    assert domains() == domains_of_the_sources()
     for domain in domains():
         for layer in Layer:
             assert suite(domain, layer).checks

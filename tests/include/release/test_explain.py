@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from include import dbt_project
 from include.connections import Postgres
+from include.domains import domains
 from include.errors import ReleaseError
 from include.interval import Interval
 from include.layers import Layer
@@ -148,7 +149,7 @@ def test_a_question_that_names_no_single_row_is_one_sentence(
         ask(built, marts, mart, "site=ada", 99)
 
 
-@pytest.mark.parametrize("domain", ["nightscout", "saas"])
+@pytest.mark.parametrize("domain", domains())
 def test_every_model_of_gold_and_silver_facts_leads_to_a_source(manifest: Path, domain: str) -> None:
     nodes = dbt_project.lineage(domain)
     for node in nodes.values():

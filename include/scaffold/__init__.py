@@ -1,0 +1,1 @@
+"""`lake new`: writes a domain, a stream or a mart as ordinary code, which its owner then edits."""
