@@ -1,14 +1,15 @@
 """What one API holds for an interval, as a temporary table of the DuckDB that has the lake attached.
 
-Records that were last changed in the interval, or in the overlap before it, by the cursor; whatever else the API
+Records that were last changed in the interval, or in the overlap before it, by `updated_at`; whatever else the API
 answers is left out. Those of the interval always land, so that a load repeated is a load; those of the overlap only if
 bronze has not this version. A record that comes twice, as when it moved between two pages, lands as changed last.
 
-If a record's day follows from the cursor, as with events, the API is taken to answer all of the days that it is asked
-for: a record that bronze has on one of them, and that it answers no more, lands as a tombstone.
+If a record's day is that of its last change, as with events, the API is taken to answer all of the days that it is
+asked for: a record that bronze has on one of them, and that it answers no more, lands as a tombstone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
@@ -27,6 +28,23 @@ from include.sources.rest.streams import Stream
 
 # An API may leave out what lies on its lower bound.
 MARGIN = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A record, and what it is found by; `typed` is without times that are none, and then `day` is None."""
+
+    record_id: str
+    changed_at: datetime | None
+    day: date | None
+    record: Record
+    typed: Record
+
+    def or_later(self, other: "_Found | None") -> "_Found":
+        """Whichever was changed last; of two, this one."""
+        if other is None or other.changed_at is None:
+            return self
+        return self if self.changed_at is not None and self.changed_at >= other.changed_at else other
 
 
 def fetch(
@@ -52,28 +70,29 @@ def fetch(
         SchemaError: a field is not of the type that is declared or that bronze holds.
     """
     span = interval.widened(days_before=stream.overlap_days)
-    pages: list[list[Record]] = []
+    found: dict[str, _Found] = {}
     count = 0
     for page in client.pages(stream, span.start - MARGIN, span.end):
-        pages.append([record for record in page if _belongs(record, stream, span)])
-        count += len(pages[-1])
+        for record in _found(client, stream, page):
+            if record.changed_at is None or span.start <= record.changed_at < span.end:
+                found[record.record_id] = record.or_later(found.get(record.record_id))
+                count += 1
         if progress:
             progress(client.api.site, count)
     fetched_at = datetime.now(UTC)
     rows = Rows(connection, stream, bronze, client.api.site, erased)
-    records = _latest(client, stream, pages)
-    payload = _make(rows, connection, client, stream, records)
+    payload = _make(rows, connection, client, stream, list(found.values()))
     connection.execute(f"create temp table {rows.name}_keys as select record_id from {rows.name}")
     rows.drop_erased()
-    undated = tuple((site, record_id, dump(records[record_id])) for site, record_id, _ in rows.take_undated())
-    cursor = column_of(stream.cursor)
+    undated = tuple((site, record_id, dump(found[record_id].record)) for site, record_id, _ in rows.take_undated())
+    cursor = identifier(stream.updated_at)
     changed = connection.execute(
-        f"select {identifier(cursor)}::date, count(*) from {rows.name} where {identifier(cursor)} >= ? group by all",
+        f"select {cursor}::date, count(*) from {rows.name} where {cursor} >= ? group by all",
         [interval.start],
     ).fetchall()
     unchanged = deleted = 0
     if bronze.columns:
-        unchanged = rows.drop_unchanged(cursor, interval.start)
+        unchanged = rows.drop_unchanged(stream.updated_at, interval.start)
         if stream.answers_whole_days:
             deleted = _bury(rows, client, stream, span, fetched_at, accept_deletes)
     moved = rows.moved()
@@ -92,33 +111,33 @@ def fetch(
     )
 
 
-def _belongs(record: Record, stream: Stream, span: Interval) -> bool:
-    """Whether a record was changed in the span; one that does not say when is kept apart later."""
-    moment = moment_of(record.get(stream.cursor), stream.epoch)
-    return moment is None or span.start <= moment < span.end
+def _found(client: ApiClient, stream: Stream, page: Sequence[Record]) -> Iterator[_Found]:
+    """The records of a page, and what they are found by.
 
-
-def _latest(client: ApiClient, stream: Stream, pages: Sequence[Sequence[Record]]) -> dict[str, Record]:
-    """Each record once, by its id."""
-    found: dict[str, tuple[datetime | None, Record]] = {}
-    keyless = 0
-    for record in (record for page in pages for record in page):
-        values = [record.get(name) for name in stream.key]
+    Raises:
+        SourceError: one lacks its key.
+    """
+    fields = {column_of(field): field for record in page for field in record}
+    key = [fields.get(name, name) for name in stream.key]
+    changed_at, day = fields.get(stream.updated_at, stream.updated_at), fields.get(stream.day, stream.day)
+    for record in page:
+        values = [record.get(name) for name in key]
         if any(value is None or isinstance(value, dict | list | bool) for value in values):
-            keyless += 1
-            continue
-        record_id = "-".join(stored(value) if isinstance(value, str) else str(value) for value in values)
-        moment = moment_of(record.get(stream.cursor), stream.epoch)
-        before = found.get(record_id, (None, record))[0]
-        if before is None or (moment is not None and moment >= before):
-            found[record_id] = (moment, record)
-    if keyless:
-        raise SourceError(
-            f"{client} answered {keyless} records of {stream.name} without ({', '.join(stream.key)}), by which they "
-            "are told apart. Nothing of it was loaded. Correct key of the stream.",
-            retryable=False,
+            raise SourceError(
+                f"{client} answered a record of {stream.name} without ({', '.join(stream.key)}), by which records are "
+                "told apart. Nothing of it was loaded. Correct key of the stream.",
+                retryable=False,
+            )
+        moments = {name: moment_of(record.get(name), stream.epoch) for name in (changed_at, day)}
+        odd = [name for name, moment in moments.items() if moment is None]
+        yield _Found(
+            "-".join(stored(value) if isinstance(value, str) else str(value) for value in values),
+            moments[changed_at],
+            None if odd else moments[day].date(),  # type: ignore[union-attr]
+            record,
+            # A time that is none would be refused as a type; it is the record that is set aside.
+            {**record, **dict.fromkeys(odd)} if odd else record,
         )
-    return {record_id: record for record_id, (_, record) in found.items()}
 
 
 def _make(
@@ -126,7 +145,7 @@ def _make(
     connection: duckdb.DuckDBPyConnection,
     client: ApiClient,
     stream: Stream,
-    records: dict[str, Record],
+    found: Sequence[_Found],
 ) -> dict[str, str]:
     """The temporary table; returns the types of its payload."""
     rows.check_declared(stream.types)
@@ -136,14 +155,12 @@ def _make(
         rows.kept_columns({}),
         stream.epoch,
         declared_in(stream),
-        frozenset(map(column_of, stream.key)) | frozenset(stream.subject.columns if stream.subject else ()),
+        frozenset(stream.key) | frozenset(stream.subject.columns if stream.subject else ()),
     )
-    # A cursor that is no time would be refused as a type; it is the record that is set aside.
-    whole = [_without_odd_times(record, stream) for record in records.values()]
-    (table,), kinds = columns.tables([whole], str(client))
+    (table,), kinds = columns.tables([[each.typed for each in found]], str(client))
     own = {
-        "record_id": pa.array(list(records), pa.string()),
-        "interval_date": pa.array([_day(record, stream) for record in records.values()], pa.date32()),
+        "record_id": pa.array([each.record_id for each in found], pa.string()),
+        "interval_date": pa.array([each.day for each in found], pa.date32()),
     }
     for name, values in own.items():
         table = table.append_column(name, values)
@@ -156,17 +173,6 @@ def _make(
     )
     connection.unregister("answered")
     return rows.payload()
-
-
-def _without_odd_times(record: Record, stream: Stream) -> Record:
-    odd = [name for name in {stream.cursor, stream.day_field} if moment_of(record.get(name), stream.epoch) is None]
-    return {**record, **dict.fromkeys(odd)} if odd else record
-
-
-def _day(record: Record, stream: Stream) -> date | None:
-    """The UTC day that a record belongs to; None if it does not say, or not when it was changed."""
-    moments = [moment_of(record.get(name), stream.epoch) for name in (stream.cursor, stream.day_field)]
-    return None if None in moments else moments[1].date()  # type: ignore[union-attr]
 
 
 def _bury(

@@ -45,18 +45,18 @@ class TimeFormat(StrEnum):
 
 @dataclass(frozen=True)
 class Stream:
-    """One endpoint that lists records.
+    """One endpoint that lists records. Fields go by the names of their columns: `createdAt` is `created_at`.
 
     Attributes:
         domain: the first part of the bronze table's name.
         name: the rest of it.
         path: below the API's address.
-        key: fields of its primary key.
-        cursor: field that tells when a record was last changed; if it never changes, the time of the event.
-        day: field whose UTC day a record belongs to, a time that does not change; by default the cursor. Then the
+        key: columns of its primary key.
+        updated_at: column that tells when a record was last changed; of events, the time of the event.
+        day: column whose UTC day a record belongs to, a time that does not change; by default `updated_at`. Then the
             endpoint is taken to answer all records of the days that it is asked for, and a record that it answers no
             more is gone.
-        since_param: parameter of the lower bound of the cursor; None if the endpoint always answers everything.
+        since_param: parameter of the lower bound of `updated_at`; None if the endpoint always answers everything.
         until_param: parameter of the upper bound.
         bounds: how these are written.
         epoch: what a number means that is a time.
@@ -76,8 +76,8 @@ class Stream:
     name: str
     path: str
     key: tuple[str, ...]
-    cursor: str
-    day: str | None = None
+    updated_at: str
+    day: str = ""
     since_param: str | None = None
     until_param: str | None = None
     bounds: TimeFormat = TimeFormat.ISO
@@ -98,7 +98,11 @@ class Stream:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"Stream name {name!r} must be lower case letters, digits and _.")
         if not self.key:
-            raise ValueError(f"Stream {self.name} has no key; name the fields of its primary key.")
+            raise ValueError(f"Stream {self.name} has no key; name the columns of its primary key.")
+        object.__setattr__(self, "day", self.day or self.updated_at)
+        if odd := sorted(name for name in (*self.key, self.updated_at, self.day) if snake_case(name) != name):
+            named = ", ".join(map(snake_case, odd))
+            raise ValueError(f"Stream {self.name} goes by {', '.join(odd)}; expected the names of columns: {named}.")
         if "://" in self.path:
             raise ValueError(f"Stream {self.name} has path {self.path!r}; the address belongs into the connection.")
         if self.page_size < 1 or self.overlap_days < 0 or not 0 < self.most_gone <= 1:
@@ -110,7 +114,7 @@ class Stream:
             raise ValueError(
                 f"Stream {self.name} has paging option {', '.join(unknown)}; a {self.paginator} paginator has {known}."
             )
-        times = {snake_case(self.cursor), snake_case(self.day or self.cursor)}
+        times = {self.updated_at, self.day}
         types = canonical_all(self.name, dict.fromkeys(times, UTC_TIME) | dict(self.types))
         if odd := sorted(name for name in times if types[name] != UTC_TIME):
             raise ValueError(f"Stream {self.name} finds its records by {', '.join(odd)}, which must be TIMESTAMPTZ.")
@@ -121,13 +125,9 @@ class Stream:
         return f"{self.domain}_{self.name}"
 
     @property
-    def day_field(self) -> str:
-        return self.day or self.cursor
-
-    @property
     def answers_whole_days(self) -> bool:
         """Whether a record that is not answered for its day is gone."""
-        return self.day_field == self.cursor
+        return self.day == self.updated_at
 
     def bound(self, moment: datetime) -> str | int:
         """A moment as requests say it."""
