@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import TypeVar
 
 SIMPLE = (
     "VARCHAR",
@@ -13,7 +14,16 @@ SIMPLE = (
     "TIMESTAMP",
     "TIMESTAMP WITH TIME ZONE",
 )
-ALIASES = {"TEXT": "VARCHAR", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE", "INTEGER": "BIGINT", "BOOL": "BOOLEAN"}
+ALIASES = {
+    "TEXT": "VARCHAR",
+    "STRING": "VARCHAR",
+    "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE",
+    "INT": "BIGINT",
+    "INTEGER": "BIGINT",
+    "BOOL": "BOOLEAN",
+    "FLOAT": "DOUBLE",
+    "DOUBLE PRECISION": "DOUBLE",
+}
 UTC_TIME = "TIMESTAMP WITH TIME ZONE"
 DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 
@@ -25,13 +35,29 @@ class Epoch(StrEnum):
     MILLISECONDS = "ms"
 
 
+Member = TypeVar("Member", bound=StrEnum)
+
+
+def member(stream: str, what: str, kind: type[Member], text: str) -> Member:
+    """One of a set of words, which a stream may name by its text.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        known = ", ".join(repr(str(each)) for each in kind)
+        raise ValueError(f"Stream {stream} has {what} {text!r}; known are {known}.") from None
+
+
 def canonical(kind: str) -> str:
     """A type as DuckDB calls it.
 
     Raises:
         ValueError: it is not one that a stream may declare.
     """
-    upper = kind.strip().upper()
+    upper = " ".join(kind.upper().split()).replace("NUMERIC(", "DECIMAL(")
     upper = ALIASES.get(upper, upper)
     if upper in SIMPLE:
         return upper

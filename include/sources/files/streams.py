@@ -8,7 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from include.sources.subjects import Subject
-from include.sources.types import UTC_TIME, Epoch, canonical_all
+from include.sources.types import UTC_TIME, Epoch, canonical_all, member
 
 FILE_DATE = "file_date"
 # Names of files that are still being written, as their writers tell.
@@ -110,6 +110,8 @@ class Stream:
                 raise ValueError(f"Stream name {name!r} must be lower case letters, digits and _.")
         if not self.files or self.files.startswith("/"):
             raise ValueError(f"Stream {self.name} has files {self.files!r}; expected a pattern below the drop.")
+        for name, kind in (("format", Format), ("dated", Dated), ("due", Due), ("epoch", Epoch)):
+            object.__setattr__(self, name, member(self.name, name, kind, getattr(self, name)))
         types = canonical_all(self.name, self.types)
         if self.day != FILE_DATE:
             types.setdefault(self.day, UTC_TIME)

@@ -9,7 +9,7 @@ from typing import Any
 
 from include.naming import snake_case
 from include.sources.subjects import Subject
-from include.sources.types import UTC_TIME, Epoch, canonical_all
+from include.sources.types import UTC_TIME, Epoch, canonical_all, member
 
 
 class Paginator(StrEnum):
@@ -100,6 +100,8 @@ class Stream:
         if not self.key:
             raise ValueError(f"Stream {self.name} has no key; name the columns of its primary key.")
         object.__setattr__(self, "day", self.day or self.updated_at)
+        for name, kind in (("paginator", Paginator), ("bounds", TimeFormat), ("epoch", Epoch)):
+            object.__setattr__(self, name, member(self.name, name, kind, getattr(self, name)))
         if odd := sorted(name for name in (*self.key, self.updated_at, self.day) if snake_case(name) != name):
             named = ", ".join(map(snake_case, odd))
             raise ValueError(f"Stream {self.name} goes by {', '.join(odd)}; expected the names of columns: {named}.")
