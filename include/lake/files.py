@@ -8,8 +8,9 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from include.connections import Storage
@@ -28,6 +29,13 @@ class StorageError(LakehouseError):
     """A storage refused, or is not there; `retryable` unless it said no for good."""
 
 
+class Entry(NamedTuple):
+    """A file as it is listed: size in bytes, and when it was last written, in UTC."""
+
+    size: int
+    modified_at: datetime
+
+
 class Files(ABC):
     """The files below one storage's url, by their path relative to it."""
 
@@ -41,8 +49,12 @@ class Files(ABC):
         return Bucket(storage, temp / "incoming") if storage.is_s3 else Folder(storage, Path(storage.url) / INCOMING)
 
     @abstractmethod
+    def entries(self, prefix: str = "") -> dict[str, Entry]:
+        """Every file whose path starts with `prefix`; empty if the place is not there."""
+
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Size in bytes of every file whose path starts with `prefix`; empty if the place is not there."""
+        """Size in bytes of each of them."""
+        return {path: entry.size for path, entry in self.entries(prefix).items()}
 
     @abstractmethod
     def open(self, path: str) -> BinaryIO:
@@ -96,7 +108,7 @@ class Folder(Files):
         super().__init__(storage, incoming)
         self._root = Path(storage.url)
 
-    def sizes(self, prefix: str = "") -> dict[str, int]:
+    def entries(self, prefix: str = "") -> dict[str, Entry]:
         found = {}
         for folder, _, names in os.walk(self._root / prefix.rpartition("/")[0]):
             for name in names:
@@ -104,7 +116,8 @@ class Folder(Files):
                 relative = path.relative_to(self._root).as_posix()
                 if relative.startswith(prefix) and not relative.startswith(f"{INCOMING}/"):
                     with suppress(FileNotFoundError):  # went while we looked
-                        found[relative] = path.stat().st_size
+                        status = path.stat()
+                        found[relative] = Entry(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
         return found
 
     def open(self, path: str) -> BinaryIO:
@@ -140,7 +153,7 @@ class Bucket(Files):
         self._prefix = f"{prefix}/" if prefix else ""
         self._client = s3_client(storage)
 
-    def sizes(self, prefix: str = "") -> dict[str, int]:
+    def entries(self, prefix: str = "") -> dict[str, Entry]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         found = {}
@@ -150,7 +163,7 @@ class Bucket(Files):
             )
             for page in pages:
                 for item in page.get("Contents", []):
-                    found[item["Key"][len(self._prefix) :]] = item["Size"]
+                    found[item["Key"][len(self._prefix) :]] = Entry(item["Size"], item["LastModified"])
         except (ClientError, BotoCoreError) as error:
             raise self._refused("listing", error) from None
         return found

@@ -37,6 +37,14 @@ Facts = Annotated[
     list[str] | None,
     typer.Option("--fact", help="A stream of events or documents: its model is fct_…, not dim_…; may be repeated."),
 ]
+Reads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        help="STREAM=OPTION=VALUE,… of how it is read. rest: path, data, paginator, size, size_param, since, until; "
+        "files: files, format, due.",
+    ),
+]
 Owner = Annotated[str, typer.Option("--owner", help="Team that answers for the mart.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written and write nothing.")]
 Docs = Annotated[bool, typer.Option("--docs/--no-docs", help="Write docs/dags.md and docs/models.md anew as well.")]
@@ -45,7 +53,7 @@ Docs = Annotated[bool, typer.Option("--docs/--no-docs", help="Write docs/dags.md
 @app.command()
 def domain(
     name: Annotated[str, typer.Argument(help="Its name in snake_case, such as billing.")],
-    kind: Annotated[str | None, typer.Option("--kind", help="Kind of source: postgres.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Kind of source: postgres, rest, files.")] = None,
     streams: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,6 +72,7 @@ def domain(
     personal: Personal = None,
     clear: Clear = None,
     fact: Facts = None,
+    read: Reads = None,
     owner: Owner = "data-platform",
     dry_run: DryRun = False,
     docs: Docs = True,
@@ -86,7 +95,7 @@ def domain(
         raise ScaffoldError("There is no stream; say --stream NAME:KEY:CURSOR:DAY, such as orders:order_id:updated_at.")
     conn_id = f"{name}_{source}"
     known = connection_of(conn_id, environment.connection)
-    flags = _flags(KINDS[kind], columns, subject, personal, clear, fact, known, conn_id, schema)
+    flags = _flags(KINDS[kind], columns, subject, personal, clear, fact, read, known, conn_id, schema)
     flags.require_known(each.partition(":")[0] for each in spelled)
     made = tuple(flags.stream(name, each, ask) for each in spelled)
     counted = next((stream for stream in made if stream.is_fact), made[0])
@@ -112,6 +121,7 @@ def stream(
     personal: Personal = None,
     clear: Clear = None,
     fact: Facts = None,
+    read: Reads = None,
     source: Annotated[str, typer.Option("--source", help="The source whose database says the columns.")] = "main",
     dry_run: DryRun = False,
     docs: Docs = True,
@@ -124,7 +134,7 @@ def stream(
     ask = _ask if sys.stdin.isatty() else None
     conn_id = f"{domain}_{source}"
     known = connection_of(conn_id, environment.connection)
-    flags = _flags(kind, columns, subject, personal, clear, fact, known, conn_id, schema_of(ROOT, domain))
+    flags = _flags(kind, columns, subject, personal, clear, fact, read, known, conn_id, schema_of(ROOT, domain))
     flags.require_known([spelled.partition(":")[0]])
     made = flags.stream(domain, spelled, ask)
     _finish(new_stream(ROOT, made), dry_run, docs)
@@ -158,7 +168,7 @@ def mart(
         _next(f"lake dbt build --select +{name}", f"pytest tests/dbt/test_{domain}.py tests/pipeline/test_{domain}.py")
 
 
-def _flags(kind, columns, subject, personal, clear, fact, connection, conn_id, schema):
+def _flags(kind, columns, subject, personal, clear, fact, read, connection, conn_id, schema):
     from include.scaffold.flags import Flags, by_stream
 
     return Flags(
@@ -168,6 +178,7 @@ def _flags(kind, columns, subject, personal, clear, fact, connection, conn_id, s
         by_stream("personal", personal or ()),
         by_stream("clear", clear or ()),
         tuple(fact or ()),
+        by_stream("read", read or ()),
         connection,
         conn_id,
         schema,

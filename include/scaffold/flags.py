@@ -26,6 +26,7 @@ class Flags:
         personal: columns that are to be hashed though nothing in their name says so.
         clear: columns that look personal and are not.
         facts: streams whose rows are events or documents.
+        read: OPTION=VALUE, with commas between: how the source is asked for it.
         connection: connects to the database, where it is known; columns are then read from it.
     """
 
@@ -35,6 +36,7 @@ class Flags:
     personal: Mapping[str, str] = field(default_factory=dict)
     clear: Mapping[str, str] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
     connection: Callable[[], Connection] | None = None
     conn_id: str = ""
     schema: str = "public"
@@ -42,7 +44,7 @@ class Flags:
     def require_known(self, streams: Iterable[str]) -> None:
         """Raises: ScaffoldError: a flag is about a stream that is not among those to be written."""
         known = set(streams)
-        for flag in ("columns", "subject", "personal", "clear"):
+        for flag in ("columns", "subject", "personal", "clear", "read"):
             if odd := sorted(set(getattr(self, flag)) - known):
                 raise ScaffoldError(f"--{flag} names {', '.join(odd)}, but the streams are {', '.join(sorted(known))}.")
         if odd := sorted(set(self.facts) - known):
@@ -74,7 +76,7 @@ class Flags:
             "a time that does not change, whose day a record is of",
             ask,
         )
-        return Stream(
+        made = Stream(
             domain,
             name,
             tuple(_split(key)),
@@ -83,7 +85,19 @@ class Flags:
             columns,
             self._whose(name, names, ask),
             is_fact=self._is_fact(name, ask) or day == cursor,
+            options=self._options(name),
         )
+        self.kind.check(made)
+        return made
+
+    def _options(self, stream: str) -> tuple[tuple[str, str], ...]:
+        found = []
+        for item in _split(self.read.get(stream, "")):
+            name, equals, value = item.partition("=")
+            if not equals or not value.strip():
+                raise ScaffoldError(f"--read {item!r} of {stream} is not OPTION=VALUE.")
+            found.append((name.strip(), value.strip()))
+        return tuple(found)
 
     def _columns(self, stream: str, ask: Ask | None) -> tuple[tuple[Column, ...], tuple[str, ...]]:
         """The columns of a stream, and those of its primary key where the database says so."""

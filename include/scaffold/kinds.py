@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from include.connections import Connection
 from include.scaffold.names import ScaffoldError
 from include.scaffold.spec import TEXT, Column, Domain, Stream
+from include.sources.types import canonical, decimal_of
 
 # Columns, and those of the key.
 Described = tuple[tuple[Column, ...], tuple[str, ...]]
@@ -34,6 +35,8 @@ class Kind:
         made_up: how the rows of a sample are spelled.
         read: a stream's columns, and those of its key, asked of the source by its connection and schema; none where
             only flags can say them.
+        options: what else a stream may be told (`--read`), each with its default, in which `{name}` is the stream's.
+        times: types that the cursor and the day may have.
     """
 
     name: str
@@ -42,6 +45,24 @@ class Kind:
     request: Callable[[Domain, Stream], str]
     made_up: MadeUp
     read: Callable[[Connection, str, str], Described] | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    times: tuple[str, ...] = ()
+
+    def option(self, stream: Stream, name: str) -> str:
+        """What a stream was told, or else is likely."""
+        return dict(stream.options).get(name, self.options[name].format(name=stream.name))
+
+    def check(self, stream: Stream) -> None:
+        """Raises: ScaffoldError: a stream is told what this kind does not know, or goes by what it cannot."""
+        if odd := sorted(set(dict(stream.options)) - set(self.options)):
+            known = ", ".join(self.options) or "nothing"
+            raise ScaffoldError(f"--read {stream.name} says {', '.join(odd)}; {self.name} is told {known}.")
+        for role, name in (("cursor", stream.cursor), ("day", stream.day)):
+            if self.times and stream.column(name).data_type not in self.times:
+                raise ScaffoldError(
+                    f"The {role} of stream {stream.name} is {name}, a {stream.column(name).kind}; of {self.name} it is "
+                    f"to be {' or '.join(self.times)}."
+                )
 
     def column(self, stream: str, name: str, kind: str) -> Column:
         """Raises: ScaffoldError: the type is not known."""
@@ -156,6 +177,45 @@ _EXAMPLES = {
 }
 
 
+class DuckDBRows:
+    """Rows of a number `n` and a time `moment`, in DuckDB's SQL."""
+
+    def kind(self, column: Column) -> str:
+        return column.data_type
+
+    def value(self, stream: Stream, column: Column) -> str:
+        """Different for each row where it is a key; a time on the days of the sample, in order."""
+        kind, name = column.data_type, column.name
+        if kind.startswith(("timestamp", "date")):
+            made = "moment + interval 1 hour" if name == stream.cursor != stream.day else "moment"
+            if name == "deleted_at":
+                made = "case when n % 19 = 0 then moment end"
+            return made if kind == TIME else f"cast({made} as {kind})"
+        if kind == "bigint":
+            return "n" if name in stream.key else f"n % {len(name) + 3} + 1"
+        if name in stream.key:
+            return f"cast({'n' if column.is_number else repr(name + ' ') + ' || n'} as {kind})"
+        if column.is_number:
+            digits, scale = decimal_of(kind.upper()) or (9, 2)
+            return f"cast({'n % 9 + 0.25' if digits > scale else '0'} as {kind})"
+        if kind == "boolean":
+            return f"n % {len(name) + 1} = 0"
+        if column not in stream.hashed:
+            return f"'{name} ' || n % 7"
+        return "'person' || n || '@example.org'" if "mail" in name else f"'person of {name} ' || n"
+
+
+TIME = "timestamp with time zone"
+
+
+def duckdb_type(kind: str) -> str | None:
+    """DuckDB's type of a column that a stream declares; None for one that it cannot."""
+    try:
+        return canonical(kind).lower()
+    except ValueError:
+        return None
+
+
 def _read_postgres(connection: Connection, schema: str, name: str) -> Described:
     from include.scaffold.source_columns import read_table
 
@@ -171,6 +231,32 @@ KINDS: Mapping[str, Kind] = {
         lambda domain, stream: f"select from {domain.schema}.{stream.name} where {stream.cursor} in the interval",
         PostgresRows(),
         _read_postgres,
+    ),
+    "rest": Kind(
+        "rest",
+        "lists of JSON APIs",
+        duckdb_type,
+        lambda domain, stream: f"GET {KINDS['rest'].option(stream, 'path')} where {stream.cursor} in the interval",
+        DuckDBRows(),
+        options={
+            "path": "{name}",
+            "data": "$",
+            "paginator": "single_page",
+            "size": "",
+            "size_param": "",
+            "since": "updated_since",
+            "until": "",
+        },
+        times=(TIME,),
+    ),
+    "files": Kind(
+        "files",
+        "files dropped into folders or buckets",
+        duckdb_type,
+        lambda domain, stream: f"files {KINDS['files'].option(stream, 'files')} whose day is in the interval",
+        DuckDBRows(),
+        options={"files": "{name}/*.csv", "format": "csv", "due": "a file every interval"},
+        times=(TIME, "date"),
     ),
 }
 _ENGINE = re.compile(r"^from include\.sources\.(\w+)\.streams import", re.MULTILINE)

@@ -180,7 +180,7 @@ def schema_of(root: Path, domain: str) -> str:
 def _values(kind: Kind, domain: Domain) -> dict[str, Any]:
     def piece(name: str, **values: Any) -> str:
         request = kind.request(domain, values["stream"]) if "stream" in values else ""
-        return part(name, kind.name, domain=domain, made_up=kind.made_up, request=request, **values)
+        return part(name, kind.name, domain=domain, of_kind=kind, made_up=kind.made_up, request=request, **values)
 
     return {"domain": domain, "kind": kind, "part": piece, "made_up": kind.made_up}
 

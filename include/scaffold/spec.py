@@ -61,6 +61,7 @@ class Stream:
         cursor: column that grows with each change.
         day: column whose UTC day a record belongs to; a time that does not change. May be the cursor.
         is_fact: its rows are events or documents, not things that change.
+        options: what else was said of how it is read; see `include.scaffold.kinds.Kind`.
 
     Raises:
         ScaffoldError: a name is not one, or a column is missing, reserved, or said nothing of though it looks personal.
@@ -74,6 +75,7 @@ class Stream:
     columns: tuple[Column, ...]
     whose: Whose
     is_fact: bool = False
+    options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         check_name("Stream", self.name)

@@ -1,11 +1,14 @@
 """What the commands of all sources have in common (`python -m include.sources.<name>`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from include.errors import LakehouseError
 from include.interval import ONE_DAY, Interval
@@ -59,3 +62,62 @@ def end_with(failures: Sequence[str]) -> None:
         typer.echo(failure, err=True)
     if failures:
         raise typer.Exit(1)
+
+
+def console() -> Console:
+    """What a command prints its tables on; whole when it is not a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def app_of(domain: str, what: str) -> typer.Typer:
+    """The command of a domain, for `load` and `check` to be added."""
+    return typer.Typer(
+        help=f"{what} of {domain}: look at them, load them into the lake.",
+        no_args_is_help=True,
+        add_completion=False,
+    )
+
+
+def show_load(
+    streams: Iterable[Any], interval: Interval, ingest: Callable[[Any, Callable[[str, int], None]], Any], site: str
+) -> None:
+    """Load streams whose records land by key, one after the other, and print what came.
+
+    Args:
+        ingest: one stream, with whom to tell of progress.
+        site: what a site is called.
+    """
+    columns = ("stream", site, "windows", "records", "unchanged", "deleted", "found", "load")
+    table, out = Table(*columns, title=f"bronze {interval}"), console()
+    for stream in streams:
+        with out.status(stream.name) as status:
+
+            def progress(name: str, rows: int, stream: Any = stream, status: Any = status) -> None:
+                status.update(f"{stream.name}: {rows:,} rows of {name}")
+
+            result = ingest(stream, progress)
+        for one in result.sites:
+            counts = (one.windows, one.records, one.unchanged, one.deleted, one.found, result.load_seq)
+            table.add_row(stream.name, one.site, *map(str, counts))
+        for failure in result.failed:
+            table.add_row(stream.name, failure.site, "", f"missing (optional): {failure.reason}")
+    out.print(table)
+
+
+def show_check(columns: Sequence[str], sites: Iterable[Any], look: Callable[[Any], Iterable[tuple[str, ...]]]) -> None:
+    """Look at each site and print what is there; exit status 1 if one cannot be read.
+
+    Args:
+        columns: the first is what a site is called.
+        look: the cells of one site, a row each.
+    """
+    table, failures = Table(*columns), []
+    for each in sites:
+        try:
+            for cells in look(each):
+                table.add_row(each.site, *cells)
+        except LakehouseError as error:
+            table.add_row(each.site, "[red]cannot be read[/red]")
+            failures.append(str(error))
+    console().print(table)
+    end_with(failures)

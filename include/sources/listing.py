@@ -1,6 +1,8 @@
 """Files that list what is read (sites, databases): YAML with one key, and a list of entries under it."""
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +11,41 @@ import yaml
 from include.errors import SetupError
 
 Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One server or place that is read, where nothing else is to be said of it.
+
+    Attributes:
+        site: id in every table; lower case letters, digits, `-` and `_`.
+        connection_id: connection that holds address and secret; by default `<domain>_<site>`, with `_` for `-`.
+        url: address, when it is not in the connection.
+        optional: a run stays green when this one fails.
+
+    Raises:
+        SetupError: a value is not one of these.
+    """
+
+    site: str
+    connection_id: str
+    url: str | None = None
+    optional: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.site, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.site):
+            raise SetupError(f"Site id {self.site!r} must be text of lower case letters, digits, '-' and '_'.")
+        for key in ("connection_id", "url"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise SetupError(f"Site {self.site} has {key} {value!r}; expected text.")
+        if not isinstance(self.optional, bool):
+            raise SetupError(f"Site {self.site} has optional {self.optional!r}; expected true or false.")
+
+
+def listed_of(domain: str, site: str, connection_id: str = "", **values: Any) -> Listed:
+    """An entry with the usual name of its connection."""
+    return Listed(site, connection_id or f"{domain}_{str(site).replace('-', '_')}", **values)
 
 
 def read_entries(

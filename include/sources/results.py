@@ -38,7 +38,8 @@ class SiteFailure:
 
     @classmethod
     def of(cls, site: str, error: LakehouseError, *, optional: bool) -> "SiteFailure":
-        retryable = isinstance(error, SourceError) and not isinstance(error, AccessError | SchemaError)
+        can_help = isinstance(error, SourceError) and not isinstance(error, AccessError | SchemaError)
+        retryable = vars(error).get("retryable", can_help)  # what the error itself says wins
         return cls(site, str(error), optional, retryable)
 
 
@@ -83,12 +84,13 @@ class IngestResult:
 
 def _sites_error(result: IngestResult, failures: Sequence[SiteFailure]) -> SitesError:
     reasons = "\n".join(f"- {failure.reason}" for failure in failures)
-    landed = (
-        f"The other {len(result.sites)} landed in load {result.load_seq}." if result.sites else "Nothing was loaded."
-    )
+    sites = {each.site for each in (*result.sites, *result.failed)}
+    others = {site.site for site in result.sites} - {failure.site for failure in failures}
+    landed = f"The other {len(others)} landed in load {result.load_seq}." if others else "Nothing was loaded."
+    if result.sites and not others:
+        landed = f"What was whole landed in load {result.load_seq}."
     return SitesError(
-        f"{len(failures)} of {len(result.sites) + len(result.failed)} sites failed for {result.table}. {landed}\n"
-        f"{reasons}",
+        f"{len(failures)} of {len(sites)} sites failed for {result.table}. {landed}\n{reasons}",
         result,
         retryable=any(failure.retryable for failure in failures),
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from include.local.nightscout import Fault
-from include.sources.nightscout.client import Patience
+from include.sources.http import Patience
 from include.sources.nightscout.pipeline import ingest as ingest_stream
 from include.sources.nightscout.streams import STREAMS
 from tests.faults.judge import compare

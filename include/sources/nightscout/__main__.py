@@ -1,7 +1,6 @@
 """Nightscout alone, without Airflow: `python -m include.sources.nightscout --help`."""
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from include import runtime
 from include import settings as environment
 from include.errors import LakehouseError
 from include.interval import Interval
+from include.sources import command
 from include.sources.command import From, To, chosen, end_with, interval_of, stream_of, told
 from include.sources.nightscout.client import SiteClient
 from include.sources.nightscout.sites import Site, read_sites
@@ -26,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = command.console()
 
 StreamName = Annotated[str, typer.Argument(help=f"One of {', '.join(STREAMS)}.")]
 SitesFile = Annotated[Path | None, typer.Option("--sites", help="Sites file; by default LAKE_NIGHTSCOUT_SITES.")]

@@ -16,19 +16,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime
 from functools import lru_cache
-from random import uniform
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 import orjson
-import tenacity
 
 from include.connections import Connection
 from include.errors import SetupError, SourceError
 from include.sources.errors import AccessError
+from include.sources.http import LOOPBACK, Again, Patience, base_url, is_html, patiently, retry_after, shape
 from include.sources.nightscout.sites import Site
 from include.sources.nightscout.streams import Record, Stream, TimeEncoding, milliseconds, parse_time
 
@@ -42,21 +41,8 @@ MOST_PAGES = 10_000
 HOUR_MS = 3_600_000
 # What local time may differ from UTC, for bounds on times that are text.
 BEHIND_UTC, AHEAD_OF_UTC = 12 * HOUR_MS, 14 * HOUR_MS
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FIRST_V3_MOMENT = 946_684_800_001  # v3 takes earlier numbers for seconds, or refuses them
 TOKEN = re.compile(r"[^\s/?#&]+-[0-9a-f]{16}")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a site is waited for, in seconds, and how often it is asked again."""
-
-    attempts: int = 5
-    first_wait: float = 0.5
-    longest_wait: float = 30.0
-    longest_retry_after: float = 120.0
-    connect: float = 10.0
-    read: float = 60.0
 
 
 class Change(NamedTuple):
@@ -75,14 +61,6 @@ class Status:
     version: str
     may: str
     ahead_seconds: float | None
-
-
-class _Again(Exception):
-    """An answer that may be better next time."""
-
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
 
 
 class _Unexpected(Exception):
@@ -120,7 +98,7 @@ class SiteClient:
                 f"Connection {self._conn_id} asks for API v3, which takes an access token; "
                 "put a token with the role 'readable' into its password."
             )
-        self._base = _base_url(site, connection)
+        self._base = base_url(site.site, site.url, connection, "https://my-nightscout.example.org")
         self._hidden = {self._secret, _sha1(self._secret)} if self._secret else set()
         self._bearer: str | None = None
         self._bearer_until = 0.0
@@ -169,7 +147,7 @@ class SiteClient:
             return Status(V3, str(result.get("version", "")), may, _ahead(result.get("srvDate")))
         result = self._get("api/v1/status.json", **self._v1_auth())
         if not isinstance(result, dict):
-            raise self._error(f"GET /api/v1/status.json answered {_shape(result)}; expected an object")
+            raise self._error(f"GET /api/v1/status.json answered {shape(result)}; expected an object")
         verified = self._get("api/v1/verifyauth", **self._v1_auth())
         message = verified.get("message") if isinstance(verified, dict) else None
         if isinstance(message, dict):
@@ -353,7 +331,7 @@ class SiteClient:
 
     def _records_in(self, path: str, answer: Any) -> list[Record]:
         if not isinstance(answer, list):
-            raise self._error(f"GET /{path} answered {_shape(answer)}; expected a list of records")
+            raise self._error(f"GET /{path} answered {shape(answer)}; expected a list of records")
         if not all(isinstance(record, dict) for record in answer):
             raise self._error(f"GET /{path} answered a list that holds something other than records")
         return answer
@@ -395,26 +373,14 @@ class SiteClient:
         label: str | None = None,
     ) -> Any:
         label = label or path
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._patience.attempts),
-            wait=self._wait,
-            retry=tenacity.retry_if_exception_type(_Again),
-            before_sleep=lambda state: log.info(
-                "Site %s: GET /%s: %s; trying again.",
-                self.site.site,
-                label,
-                state.outcome and state.outcome.exception(),
-            ),
-            reraise=True,
+        everything = {**(parameters or {}), **(query or {})}
+        return patiently(
+            lambda: self._once(path, label, everything, headers, unexpected, html_is_none),
+            self._patience,
+            self._error,
+            f"GET /{label}",
+            lambda reason: log.info("Site %s: GET /%s: %s; trying again.", self.site.site, label, reason),
         )
-        try:
-            return retrying(
-                self._once, path, label, {**(parameters or {}), **(query or {})}, headers, unexpected, html_is_none
-            )
-        except _Again as failure:
-            raise self._error(
-                f"GET /{label} failed {self._patience.attempts} times; the last time: {failure}"
-            ) from None
 
     def _once(
         self,
@@ -428,14 +394,14 @@ class SiteClient:
         try:
             response = self._http.get(f"{self._base}/{path}", params=parameters or None, headers=headers)
         except httpx.TimeoutException:
-            raise _Again(f"no answer within {self._patience.read:g} s") from None
+            raise Again(f"no answer within {self._patience.read:g} s") from None
         except httpx.TransportError as error:
-            raise _Again(f"the connection failed ({self._clean(str(error)) or type(error).__name__})") from None
+            raise Again(f"the connection failed ({self._clean(str(error)) or type(error).__name__})") from None
         except httpx.InvalidURL:
             raise self._error("has an address that is not a URL; correct the connection's host") from None
         status = response.status_code
         if status == 429 or status >= 500:
-            raise _Again(f"it answered {status}", _retry_after(response))
+            raise Again(f"it answered {status}", retry_after(response.headers))
         message = self._message(response)
         if status in unexpected:
             raise _Unexpected(status, message)
@@ -448,28 +414,14 @@ class SiteClient:
         if status != 200:
             raise self._error(f"GET /{label} answered {status} {message}; is this the address of a Nightscout site?")
         body = response.content
-        if "html" in response.headers.get("content-type", "") or body.lstrip()[:1] == b"<":
+        if is_html(response.headers.get("content-type", ""), body):
             if html_is_none:
                 return {}
             raise self._error(f"GET /{label} answered an HTML page instead of JSON; is a login in front of it?")
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise _Again(f"it answered JSON that breaks off or cannot be read ({len(body)} bytes)") from None
-
-    def _log_again(self, label: str, state: tenacity.RetryCallState) -> None:
-        reason = state.outcome.exception() if state.outcome else None
-        log.info("Site %s: GET /%s: %s; trying again.", self.site.site, label, reason)
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, _Again) else None
-        if asked is not None:
-            if asked > self._patience.longest_retry_after:
-                raise self._error(f"asks to be left alone for {asked:.0f} s (Retry-After); run again later")
-            return asked
-        backoff = min(self._patience.first_wait * 2 ** (state.attempt_number - 1), self._patience.longest_wait)
-        return backoff + uniform(0, self._patience.first_wait)  # noqa: S311  spreads sites, hides nothing
+            raise Again(f"it answered JSON that breaks off or cannot be read ({len(body)} bytes)") from None
 
     # Errors
 
@@ -575,33 +527,6 @@ def _ignores_bound(stream: Stream, page: Sequence[Record], bound: int) -> bool:
     return False
 
 
-def _base_url(site: Site, connection: Connection) -> str:
-    address = site.url or connection.extra.get("url") or connection.host
-    if not isinstance(address, str) or not address.strip():
-        raise SetupError(
-            f"Connection {connection.conn_id} of site {site.site} has no host; put the site's address into it, "
-            "such as https://my-nightscout.example.org."
-        )
-    address = address.strip()
-    try:
-        if "://" in address:
-            parts = urlsplit(address)
-        else:
-            scheme = connection.schema if connection.schema in ("http", "https") else "https"
-            parts = urlsplit(f"{scheme}://{address}")
-        port = parts.port or connection.port
-    except ValueError:
-        raise SetupError(f"Connection {connection.conn_id} of site {site.site} has a host that is not a URL.") from None
-    if parts.username or parts.password or parts.query:
-        raise SetupError(
-            f"Connection {connection.conn_id} of site {site.site} has a secret in its address; move it to the password."
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SetupError(f"Connection {connection.conn_id} of site {site.site} needs an http or https address.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
-
-
 def _choice(connection: Connection, key: str, choices: tuple[str, ...]) -> str | None:
     value = connection.extra.get(key)
     if value in (None, ""):
@@ -623,19 +548,6 @@ def _sha1(secret: str) -> str:
     return hashlib.sha1(secret.encode(), usedforsecurity=False).hexdigest()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment.tzinfo else None
-
-
 def _modified(document: Record) -> int:
     value = document.get("srvModified")
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
@@ -650,8 +562,3 @@ def _unwrapped(answer: Any) -> dict[str, Any]:
 def _ahead(server_time: Any) -> float | None:
     moment = parse_time(server_time)
     return None if moment is None else (moment - milliseconds(datetime.now(UTC))) / 1000
-
-
-def _shape(answer: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
-    return names.get(type(answer), "a number")

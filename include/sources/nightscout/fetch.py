@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from include.interval import Interval, ranges
+from include.sources.ingest import Progress
 from include.sources.nightscout.client import V3, SiteClient
 from include.sources.nightscout.sites import Site
 from include.sources.nightscout.streams import DAY_MS, EPOCH, LAST_MS, Record, Stream, milliseconds
@@ -23,9 +24,6 @@ from include.sources.nightscout.tables import Page, page_of
 log = logging.getLogger(__name__)
 
 RIGHT = timedelta(minutes=5)  # as a clock that nobody would set
-
-Progress = Callable[[str, int], None]
-"""Called from worker threads with a site's id and how many of its records have come in so far."""
 
 DaysInBronze = Callable[[str, Sequence[str] | None], set[date]]
 """Days on which bronze has records of a site: those with the given ids, or any."""

@@ -1,7 +1,7 @@
 """Ingest: from the sites into bronze. One stream is one dlt pipeline, and its table changes in one lake transaction."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -11,24 +11,24 @@ from typing import Any
 import duckdb
 import orjson
 
-from include.connections import Connection
 from include.errors import LakehouseError, SourceError
 from include.interval import Interval
 from include.lake.attach import Lake
-from include.lake.erasures import erased_subjects
-from include.quality.quarantine import keep_undated
+from include.lake.erasures import Erased
 from include.sources import bronze, dlt_runtime
 from include.sources.bronze import Bronze
 from include.sources.errors import ErasedError
-from include.sources.nightscout.client import Patience, SiteClient, record_id
-from include.sources.nightscout.fetch import Progress, SiteAnswer, fetch_site
+from include.sources.http import Patience
+from include.sources.ingest import GetConnection, Progress
+from include.sources.ingest import ingest as ingest_any
+from include.sources.nightscout.client import SiteClient, record_id
+from include.sources.nightscout.fetch import SiteAnswer, fetch_site
 from include.sources.nightscout.sites import Site
 from include.sources.nightscout.streams import Stream
 from include.sources.results import IngestResult, SiteFailure, SiteLoad
 
 DOMAIN = "nightscout"
 MOST_SITES_AT_ONCE = 16
-GetConnection = Callable[[str], Connection]
 
 
 @dataclass(frozen=True)
@@ -83,35 +83,70 @@ def ingest(
             clients.append(SiteClient(site, connections(site.connection_id), patience))
         except LakehouseError as error:
             failed.append(SiteFailure.of(site.site, error, optional=site.optional))
-    with (
-        dlt_runtime.working_folder(pipelines_dir, stream.table) as folder,
-        dlt_runtime.open_lake(lake, stream.table) as connection,
-    ):
-        before = bronze.find(connection, stream.table)
-        erased = erased_subjects(connection, DOMAIN, connections)
-        for client in [each for each in clients if erased and each.site.site in erased]:
-            clients.remove(client)
-            failed.append(SiteFailure.of(client.site.site, ErasedError(), optional=True))
-        answers, unanswered = _fetch_all(clients, stream, interval, lookback_days, before, connection, progress)
-        failed += unanswered
-        load_id = snapshot_id = load_seq = None
-        if answers:
-            load_seq = before.load_seq + 1
-            load_id = _load(lake, connection, stream, answers, interval, load_seq, before, folder)
-            snapshot_id = _check(connection, stream, answers, load_seq)
-            keep_undated(connection, stream.table, load_seq, _undated(answers))
-    result = IngestResult(
-        stream=stream.name,
-        table=stream.table,
-        interval_start=interval.start.isoformat(),
-        interval_end=interval.end.isoformat(),
-        load_seq=load_seq,
-        load_id=load_id,
-        snapshot_id=snapshot_id,
-        sites=tuple(_site_load(answer) for answer in answers),
-        failed=tuple(failed),
-    )
-    return result.or_raise()
+    source = _Sites(lake, stream, interval, lookback_days, clients, failed, progress)
+    return ingest_any(lake, stream, interval, source, connections, domain=DOMAIN, pipelines_dir=pipelines_dir)
+
+
+@dataclass(frozen=True)
+class _Sites:
+    lake: Lake
+    stream: Stream
+    interval: Interval
+    lookback_days: int
+    clients: Sequence[SiteClient]
+    failed: Sequence[SiteFailure]
+    progress: Progress | None
+
+    def fetch(
+        self, connection: duckdb.DuckDBPyConnection, before: Bronze, erased: Erased | None
+    ) -> tuple[list[SiteAnswer], list[SiteFailure]]:
+        forgotten = [client for client in self.clients if erased and client.site.site in erased]
+        clients = [client for client in self.clients if client not in forgotten]
+        answers, unanswered = _fetch_all(
+            clients, self.stream, self.interval, self.lookback_days, before, connection, self.progress
+        )
+        gone = [SiteFailure.of(client.site.site, ErasedError(), optional=True) for client in forgotten]
+        return answers, [*self.failed, *gone, *unanswered]
+
+    def load(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        answers: Sequence[SiteAnswer],
+        load_seq: int,
+        before: Bronze,
+        folder: Path,
+    ) -> str:
+        from include.sources.nightscout.source import nightscout
+
+        table = self.stream.table
+        dlt_runtime.use_settings(folder)
+        source = nightscout(self.stream, answers, self.interval, load_seq, before.columns)
+        return dlt_runtime.load(self.lake, connection, table, source, folder, {table: bronze.PARTITION})
+
+    def check(
+        self, connection: duckdb.DuckDBPyConnection, before: Bronze, answers: Sequence[SiteAnswer], load_seq: int
+    ) -> int:
+        sent = {a.site.site: bronze.Sent(len(a.windows), a.records, a.records) for a in answers}
+        days = sorted({day for answer in answers for day in answer.windows})
+        among = "interval_date in (" + ", ".join(f"date '{day}'" for day in days) + ")"
+        key = ("site", "interval_date", "record_id")
+        return bronze.check_load(connection, before.table, load_seq, sent, key=key, among=among)
+
+    def undated(self, answers: Sequence[SiteAnswer]) -> list[tuple[str, str, str]]:
+        # History names a record before a page holds it whole: the later one stays.
+        kept = {(answer.site.site, record_id(record)): record for answer in answers for record in answer.undated}
+        return [(site, identity, orjson.dumps(record).decode()) for (site, identity), record in kept.items()]
+
+    def loaded(self, answer: SiteAnswer) -> NightscoutLoad:
+        return NightscoutLoad(
+            site=answer.site.site,
+            api_version=answer.api_version,
+            windows=len(answer.windows),
+            records=answer.records,
+            touched=tuple(day.isoformat() for day in answer.touched),
+            outside=answer.outside,
+            undated=len(answer.undated),
+        )
 
 
 def _fetch_all(
@@ -159,46 +194,3 @@ def _fetch_all(
             except LakehouseError as error:
                 failed.append(SiteFailure.of(site.site, error, optional=site.optional))
     return answers, failed
-
-
-def _load(
-    lake: Lake,
-    connection: duckdb.DuckDBPyConnection,
-    stream: Stream,
-    answers: Sequence[SiteAnswer],
-    interval: Interval,
-    load_seq: int,
-    before: Bronze,
-    folder: Path,
-) -> str:
-    from include.sources.nightscout.source import nightscout
-
-    dlt_runtime.use_settings(folder)
-    source = nightscout(stream, answers, interval, load_seq, before.columns)
-    return dlt_runtime.load(lake, connection, stream.table, source, folder, {stream.table: bronze.PARTITION})
-
-
-def _check(connection: duckdb.DuckDBPyConnection, stream: Stream, answers: Sequence[SiteAnswer], load_seq: int) -> int:
-    sent = {a.site.site: bronze.Sent(len(a.windows), a.records, a.records) for a in answers}
-    days = sorted({day for answer in answers for day in answer.windows})
-    among = "interval_date in (" + ", ".join(f"date '{day}'" for day in days) + ")"
-    key = ("site", "interval_date", "record_id")
-    return bronze.check_load(connection, stream.table, load_seq, sent, key=key, among=among)
-
-
-def _undated(answers: Sequence[SiteAnswer]) -> list[tuple[str, str, str]]:
-    # History names a record before a page holds it whole: the later one stays.
-    kept = {(answer.site.site, record_id(record)): record for answer in answers for record in answer.undated}
-    return [(site, identity, orjson.dumps(record).decode()) for (site, identity), record in kept.items()]
-
-
-def _site_load(answer: SiteAnswer) -> NightscoutLoad:
-    return NightscoutLoad(
-        site=answer.site.site,
-        api_version=answer.api_version,
-        windows=len(answer.windows),
-        records=answer.records,
-        touched=tuple(day.isoformat() for day in answer.touched),
-        outside=answer.outside,
-        undated=len(answer.undated),
-    )

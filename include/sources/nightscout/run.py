@@ -4,9 +4,11 @@ from include.errors import SourceError
 from include.interval import Interval
 from include.lake.attach import Lake
 from include.settings import settings
-from include.sources.nightscout.pipeline import GetConnection, IngestResult, ingest
+from include.sources.ingest import GetConnection
+from include.sources.nightscout.pipeline import ingest
 from include.sources.nightscout.sites import read_sites
 from include.sources.nightscout.streams import STREAMS
+from include.sources.results import IngestResult
 
 
 def ingest_stream(lake: Lake, stream: str, interval: Interval, connections: GetConnection) -> IngestResult:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from include.naming import snake_case
 from include.sources import bronze
 from include.sources.subjects import Subject
 
@@ -134,16 +135,6 @@ def parse_time(value: Any) -> int | None:
     except ValueError:
         return None
     return milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-
-
-def snake_case(field: str) -> str:
-    """The column name of a Nightscout field, as dlt's naming convention has it."""
-    words = re.sub(r"[^A-Za-z0-9_]", "_", field.strip().translate(str.maketrans("+-*@|", "x_xal")))
-    words = re.sub(r"([^_])([A-Z][a-z]+)", r"\1_\2", words)
-    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words).lower()
-    words = f"_{words}" if words[:1].isdigit() else words
-    bare = words.rstrip("_")
-    return re.sub(r"_{2,}", "_", bare + "x" * (len(words) - len(bare))) or "x"
 
 
 def _first_time(*fields: str) -> Callable[[Record], int | None]:

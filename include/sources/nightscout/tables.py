@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from include.naming import snake_case
 from include.sources.errors import SchemaError
 from include.sources.nightscout.client import record_id
-from include.sources.nightscout.streams import LINEAGE, Kind, Record, Stream, snake_case
+from include.sources.nightscout.streams import LINEAGE, Kind, Record, Stream
 
 MOST_REPORTED = 10
 VARIANT = "__v_text"

@@ -1,20 +1,17 @@
 """The command of a domain whose source is operational databases: look at them, load them into the lake."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from include import runtime
 from include import settings as environment
-from include.errors import LakehouseError
-from include.sources.command import From, To, chosen, end_with, interval_of, stream_of, told
+from include.sources.command import From, To, app_of, chosen, interval_of, show_check, show_load, stream_of, told
 from include.sources.postgres.databases import Database, read_databases
 from include.sources.postgres.streams import Stream
+from include.sources.results import IngestResult
 
 
 def command(
@@ -25,12 +22,7 @@ def command(
     overlap_days: Callable[[], int],
 ) -> typer.Typer:
     """The domain's command; settings are read when it runs."""
-    app = typer.Typer(
-        help=f"Databases of {domain}: look at them, load them into the lake.",
-        no_args_is_help=True,
-        add_completion=False,
-    )
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    app = app_of(domain, "Databases")
     variable = f"LAKE_{domain.upper()}_DATABASES"
     databases_option = Annotated[
         Path | None, typer.Option("--databases", help=f"Databases file; by default {variable}.")
@@ -64,28 +56,22 @@ def command(
             specs = list(streams.values()) if stream == "all" else [stream_of(stream, streams)]
             interval, sources = interval_of(first, end), listed_databases(databases, database)
             settings, lake = environment.settings(), runtime.lake()
-            columns = ("stream", "database", "windows", "records", "unchanged", "deleted", "found", "load")
-            table = Table(*columns, title=f"bronze {interval}")
-            for spec in specs:
-                with console.status(spec.name) as status:
-                    result = ingest(
-                        lake,
-                        spec,
-                        interval,
-                        sources,
-                        environment.connection,
-                        pipelines_dir=settings.home / "dlt",
-                        overlap_days=overlap_days() if overlap is None else overlap,
-                        whole=whole,
-                        accept_deletes=accept_deletes,
-                        progress=lambda site, rows, name=spec.name: status.update(f"{name}: {rows:,} rows of {site}"),
-                    )
-                for one in result.sites:
-                    counts = (one.windows, one.records, one.unchanged, one.deleted, one.found, result.load_seq)
-                    table.add_row(spec.name, one.site, *map(str, counts))
-                for failure in result.failed:
-                    table.add_row(spec.name, failure.site, "", f"missing (optional): {failure.reason}")
-            console.print(table)
+
+            def ingest_one(spec: Stream, progress: Callable[[str, int], None]) -> IngestResult:
+                return ingest(
+                    lake,
+                    spec,
+                    interval,
+                    sources,
+                    environment.connection,
+                    pipelines_dir=settings.home / "dlt",
+                    overlap_days=overlap_days() if overlap is None else overlap,
+                    whole=whole,
+                    accept_deletes=accept_deletes,
+                    progress=progress,
+                )
+
+            show_load(specs, interval, ingest_one, "database")
 
     @app.command()
     def check(databases: databases_option = None, database: names_option = None) -> None:
@@ -94,16 +80,11 @@ def command(
             from include.sources.postgres.check import look
 
             lake = runtime.lake()
-            table = Table("database", "stream", "columns", "rows (estimate)", "newest change", "index on changes")
-            failures: list[str] = []
-            for each in listed_databases(databases, database):
-                try:
-                    for found in look(lake, each, environment.connection(each.connection_id), streams.values()):
-                        table.add_row(each.database, *found)
-                except LakehouseError as error:
-                    table.add_row(each.database, "[red]cannot be read[/red]")
-                    failures.append(str(error))
-            console.print(table)
-            end_with(failures)
+            columns = ("database", "stream", "columns", "rows (estimate)", "newest change", "index on changes")
+            show_check(
+                columns,
+                listed_databases(databases, database),
+                lambda each: look(lake, each, environment.connection(each.connection_id), streams.values()),
+            )
 
     return app

@@ -40,6 +40,10 @@ class Database:
         if not isinstance(self.optional, bool):
             raise SetupError(f"Database {self.database} has optional {self.optional!r}; expected true or false.")
 
+    @property
+    def site(self) -> str:
+        return self.database
+
 
 def database_of(domain: str, database: str, connection_id: str = "", **values: object) -> Database:
     """A database with the usual name of its connection."""

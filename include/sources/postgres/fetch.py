@@ -13,61 +13,28 @@ A row that bronze has and the source has no more lands as a tombstone: as it was
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 
 from include.errors import SourceError
 from include.interval import Interval
-from include.lake.attach import identifier, literal, one_row
-from include.lake.erasures import Erased, hash_sql, subject_sql
-from include.sources.bronze import LINEAGE, Bronze
+from include.lake.attach import identifier, literal
+from include.lake.erasures import Erased
+from include.sources.bronze import Bronze
 from include.sources.errors import SchemaError
+from include.sources.ingest import Progress
+from include.sources.keyed import RESERVED, TOMBSTONE, Answer, Rows
 from include.sources.postgres.client import Column, DatabaseClient
-from include.sources.postgres.databases import Database
 from include.sources.postgres.streams import Reconcile, Stream
 
 log = logging.getLogger(__name__)
 
-TOMBSTONE = "source_deleted_at"
-OWN = ("record_id", "interval_date", TOMBSTONE)
 KEYS_OF_A_PAGE = 5  # times as many keys as rows
 KEYS_AT_ONCE = 1_000
-FEW = 100  # rows that may always be gone, whatever their share
-
-Progress = Callable[[str, int], None]
-"""Called with a database's id and how many of its rows have come in so far."""
 
 _numbers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """All that a database answered for one load.
-
-    Attributes:
-        relation: the temporary table of rows to land: OWN columns, then the payload.
-        payload: DuckDB's types by column.
-        windows: records changed by UTC day: each of the interval, and each that a record has moved away from.
-        unchanged: rows of the overlap that bronze has already.
-        deleted: tombstones.
-        found: rows that no question by time had brought: committed too late, or back after they were deleted.
-        undated: site, record id and the row as JSON of those without a day.
-    """
-
-    database: Database
-    relation: str
-    payload: Mapping[str, str]
-    windows: Mapping[date, int]
-    records: int
-    unchanged: int
-    deleted: int
-    found: int
-    moved: tuple[date, ...]
-    undated: tuple[tuple[str, str, str], ...]
-    fetched_at: datetime
 
 
 def fetch(
@@ -115,10 +82,10 @@ class _Fetch:
         self._client, self._connection, self._stream, self._bronze = client, connection, stream, bronze
         self._interval, self._overlap = interval, timedelta(days=overlap_days)
         self._site = client.database.database
-        self._progress, self._erased = progress, erased
+        self._progress = progress
         self._source = f"{identifier(client.database.schema)}.{identifier(stream.name)}"
-        number = next(_numbers)
-        self._rows, self._keys = f"rows_{number}", f"keys_{number}"
+        self._landing = Rows(connection, stream, bronze, self._site, erased)
+        self._rows, self._keys = self._landing.name, f"keys_{next(_numbers)}"
         self._columns: dict[str, Column] = {}
         self._count = 0
 
@@ -129,26 +96,25 @@ class _Fetch:
         since = None if whole or asked_to is None else min(self._interval.start, asked_to) - self._overlap
         latest = self._interval.end if asked_to is None else max(self._interval.end, asked_to)
         self._fetch_changed(since)
-        self._drop_erased()
+        self._landing.drop_erased()
         unchanged = deleted = found = 0
         fetched_at = datetime.now(UTC)
         if asked_to is not None:
-            unchanged = 0 if whole else self._drop_unchanged()
+            unchanged = 0 if whole else self._landing.drop_unchanged(self._stream.updated_at, self._interval.start)
             self._fetch_keys(since, latest)
-            found = self._fetch_found() - self._drop_erased()
+            found = self._fetch_found() - self._landing.drop_erased()
         windows = dict.fromkeys(self._interval.days(), 0) | self._changed_by_day()
         if asked_to is not None:
             deleted = self._add_tombstones(since, fetched_at, accept_deletes)
         self._check_unique()
-        undated = self._take_undated()
-        moved = self._moved() if asked_to is not None else {}
-        (records,) = self._row(f"select count(*) from {self._rows}")
+        undated = self._landing.take_undated()
+        moved = self._landing.moved() if asked_to is not None else {}
         return Answer(
-            database=self._client.database,
+            site=self._site,
             relation=self._rows,
             payload=payload,
             windows=moved | windows,
-            records=records,
+            records=self._landing.count(),
             unchanged=unchanged,
             deleted=deleted,
             found=found,
@@ -161,12 +127,8 @@ class _Fetch:
 
     def _make_rows(self) -> dict[str, str]:
         """The temporary table, empty; returns the types of its payload."""
-        kept = {
-            name: kind
-            for name, kind in self._bronze.columns.items()
-            if name not in self._columns and name not in LINEAGE and name != TOMBSTONE
-        }
-        if clash := sorted({*LINEAGE, TOMBSTONE} & set(self._columns)):
+        kept = self._landing.kept_columns(self._columns)
+        if clash := sorted(set(RESERVED) & set(self._columns)):
             raise SchemaError(
                 f"{self._client}: {self._source} has columns {', '.join(clash)}, which bronze uses for itself. Read a "
                 "view that names them otherwise."
@@ -178,8 +140,7 @@ class _Fetch:
             f"create temp table {self._rows} as {self._select(nulls)} from {self._client.remote(self._page(limit=0))}",
             what=f"read {self._source}",
         )
-        described = self._connection.execute(f"describe {self._rows}").fetchall()
-        payload = {name: kind for name, kind, *_ in described if name not in OWN}
+        payload = self._landing.payload()
         changed = [
             f"field {name!r} is {self._columns[name].kind} ({kind}), but bronze holds {self._bronze.columns[name]}"
             for name, kind in payload.items()
@@ -305,73 +266,22 @@ class _Fetch:
             ).fetchall()
         )
 
-    def _drop_unchanged(self) -> int:
-        changed = identifier(self._stream.updated_at)
-        (count,) = self._row(
-            f"delete from {self._rows} as r where {changed} < ? and exists (select 1 from {self._bronze.name} as b "
-            f"where b.site = ? and b.record_id = r.record_id and b.{changed} is not distinct from r.{changed} "
-            f"and b.{TOMBSTONE} is null)",
-            self._interval.start,
-            self._site,
-        )
-        return count
-
-    def _drop_erased(self) -> int:
-        subject = self._stream.subject
-        if self._erased is None or subject is None or not subject.columns:
-            return 0
-        whose = hash_sql(subject_sql(subject.columns, site="$site"))
-        (count,) = one_row(
-            self._connection,
-            f"delete from {self._rows} where {whose} in (select unnest($hashes))",
-            {"key": self._erased.key, "site": self._site, "hashes": list(self._erased.hashes)},
-        )
-        return count
-
     def _add_tombstones(self, since: datetime | None, now: datetime, accept_deletes: bool) -> int:
-        days = self._of_days("interval_date", lambda moment: f"date '{moment.date()}'", since)
-        live = " and ".join(["site = ?", "record_id is not null", f"{TOMBSTONE} is null", *days])
-        gone = f"select record_id from {self._bronze.name} where {live} and record_id not in (from keys)"
-        keys = f"with keys as materialized (select record_id from {self._keys})"
-        held, count = self._row(
-            f"{keys} select (select count(*) from {self._bronze.name} where {live}), (select count(*) from ({gone}))",
-            self._site,
-            self._site,
-        )
-        if count > max(FEW, self._stream.most_gone * held) and not accept_deletes:
-            raise SourceError(
-                f"{self._client}: {count:,} of {held:,} rows of {self._bronze.table} are gone from {self._source}; "
+        def refused(gone: int, held: int) -> SourceError:
+            return SourceError(
+                f"{self._client}: {gone:,} of {held:,} rows of {self._bronze.table} are gone from {self._source}; "
                 f"expected at most {self._stream.most_gone:.0%} at once, as a table that was emptied by mistake looks "
                 "the same. Nothing of it was loaded. If they were meant to go, run `python -m include.sources."
                 f"{self._stream.domain} load {self._stream.name} --accept-deletes`.",
                 retryable=False,
             )
-        if not count:
-            return 0
-        columns = [identifier(name) for name in self._bronze.columns if name not in LINEAGE and name != TOMBSTONE]
-        self._connection.execute(
-            f"create or replace temp table gone as {keys} from ({gone})",
-            [self._site],
-        )
-        self._connection.execute(f"delete from {self._rows} where record_id in (from gone)")
-        self._connection.execute(
-            f"insert into {self._rows} by name select record_id, interval_date, ?::timestamptz as {TOMBSTONE}, "
-            f"{', '.join(columns)} from {self._bronze.name} where site = ? and record_id in (from gone)",
-            [now, self._site],
-        )
-        return count
 
-    def _moved(self) -> dict[date, int]:
-        """Days that records have moved away from, which must be rebuilt, with what their window row says."""
-        held = self._bronze.name
-        return dict(
-            self._connection.execute(
-                f"with moved as (select distinct b.interval_date as day from {held} as b join {self._rows} as r "
-                "on b.record_id = r.record_id where b.site = $1 and b.interval_date <> r.interval_date) "
-                f"select moved.day, coalesce(max(b.window_records), 0) from moved left join {held} as b "
-                "on b.site = $1 and b.record_id is null and b.interval_date = moved.day group by all",
-                [self._site],
-            ).fetchall()
+        return self._landing.add_tombstones(
+            self._keys,
+            self._of_days("interval_date", lambda moment: f"date '{moment.date()}'", since),
+            now,
+            most_gone=self._stream.most_gone,
+            refused=None if accept_deletes else refused,
         )
 
     def _of_days(self, column: str, spelled: Callable[[datetime], str], since: datetime | None) -> list[str]:
@@ -390,16 +300,8 @@ class _Fetch:
                 retryable=False,
             )
 
-    def _take_undated(self) -> tuple[tuple[str, str, str], ...]:
-        undated = self._connection.execute(
-            f"select record_id, to_json(r) from {self._rows} as r where interval_date is null"
-        ).fetchall()
-        if undated:
-            self._connection.execute(f"delete from {self._rows} where interval_date is null")
-        return tuple((self._site, record_id, payload) for record_id, payload in undated)
-
     def _row(self, sql: str, *values: object) -> tuple:
-        return one_row(self._connection, sql, values)
+        return self._landing.row(sql, *values)
 
 
 def _moment(moment: datetime) -> str:

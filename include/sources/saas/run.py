@@ -4,8 +4,9 @@ from include.errors import SourceError
 from include.interval import Interval
 from include.lake.attach import Lake
 from include.settings import settings
+from include.sources.ingest import GetConnection
 from include.sources.postgres.databases import read_databases
-from include.sources.postgres.pipeline import GetConnection, ingest
+from include.sources.postgres.pipeline import ingest
 from include.sources.results import IngestResult
 from include.sources.saas.streams import DOMAIN, STREAMS
 

@@ -24,6 +24,11 @@ TYPES = (
     "paid_on:date,local_at:timestamp,shape:jsonb,any_number:numeric,address_of_host:inet,raw:bytea,tags:text[],"
     "took:interval,cents:numeric(4,4),happened_on:date"
 )
+# Every type that a stream of an API or of files may declare.
+DECLARED_TYPES = (
+    "line_id:text,line_no:bigint,share:double,is_paid:boolean,is_deleted:boolean,paid_on:date,local_at:timestamp,"
+    "cents:decimal(4,4),total:numeric(12,2),happened_at:timestamptz,updated_at:timestamptz"
+)
 
 
 @pytest.fixture
@@ -36,30 +41,36 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def streams(domain: str = "invented") -> tuple[Stream, ...]:
+def streams(domain: str = "invented", kind: str = "postgres") -> tuple[Stream, ...]:
     """Documents of people, people, and a table of every type, keyed by two columns, without a time of changes."""
+    is_postgres = kind == "postgres"
     flags = Flags(
-        KINDS["postgres"],
-        columns={"orders": ORDERS, "customers": CUSTOMERS, "lines": TYPES},
+        KINDS[kind],
+        columns={
+            "orders": ORDERS if is_postgres else ORDERS.replace("char(3)", "text"),
+            "customers": CUSTOMERS if is_postgres else CUSTOMERS.replace("varchar(80)", "text"),
+            "lines": TYPES if is_postgres else DECLARED_TYPES,
+        },
         subject={"orders": "customer_id", "customers": "customer_id", "lines": "nobody: lines are an order's"},
-        clear={"lines": "address_of_host"},
+        clear={"lines": "address_of_host"} if is_postgres else {},
         facts=("orders",),
     )
-    spelled = ("orders:order_id:updated_at", "customers", "lines:line_id,line_no:local_at:happened_on")
+    lines = "local_at:happened_on" if is_postgres else "updated_at:happened_at"
+    spelled = ("orders:order_id:updated_at", "customers", f"lines:line_id,line_no:{lines}")
     return tuple(flags.stream(domain, each if ":" in each else f"{each}:customer_id:updated_at") for each in spelled)
 
 
-def invented(root: Path) -> Plan:
-    made = streams()
-    return new_domain(root, KINDS["postgres"], Domain("invented", made, (mart_of(made[0], "finance"),)))
+def invented(root: Path, kind: str = "postgres") -> Plan:
+    made = streams(kind=kind)
+    return new_domain(root, KINDS[kind], Domain("invented", made, (mart_of(made[0], "finance"),)))
 
 
 @pytest.fixture
-def written(repository: Path) -> Callable[[], Path]:
+def written(repository: Path) -> Callable[..., Path]:
     """Writes the domain `invented` into the repository and gives its folder."""
 
-    def write() -> Path:
-        invented(repository).write()
+    def write(kind: str = "postgres") -> Path:
+        invented(repository, kind).write()
         return repository
 
     return write

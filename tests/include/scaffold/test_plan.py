@@ -21,9 +21,11 @@ from tests.include.scaffold.conftest import ORDERS, invented, streams
 POSTGRES = KINDS["postgres"]
 
 
-def refunds(domain: str = "invented", subject: str = "nobody: a refund is an order's") -> Stream:
+def refunds(
+    domain: str = "invented", subject: str = "nobody: a refund is an order's", kind: str = "postgres"
+) -> Stream:
     columns = "refund_id:bigint,amount:numeric(12,2),customer_id:bigint,created_at:timestamptz,updated_at:timestamptz"
-    flags = Flags(POSTGRES, columns={"refunds": columns}, subject={"refunds": subject})
+    flags = Flags(KINDS[kind], columns={"refunds": columns}, subject={"refunds": subject})
     return flags.stream(domain, "refunds:refund_id:updated_at")
 
 
@@ -72,9 +74,10 @@ def test_a_domain_has_every_part_that_a_domain_has(repository: Path) -> None:
     assert all(text.endswith("\n") and "\n\n\n\n" not in text for text in plan.new.values() if text)
 
 
-def test_what_is_written_satisfies_the_linters(written: Callable[[], Path]) -> None:
-    root = written()
-    new_stream(root, refunds()).write()
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_satisfies_the_linters(written: Callable[..., Path], kind: str) -> None:
+    root = written(kind)
+    new_stream(root, refunds(kind=kind)).write()
     new_mart(
         root, "invented", "mrt_revenue_daily", "fct_invented_orders", by=["currency"], sums=["total"], owner="finance"
     ).write()

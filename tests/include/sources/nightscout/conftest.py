@@ -18,7 +18,7 @@ from include.connections import Connection
 from include.interval import Interval
 from include.lake.attach import Lake
 from include.local.nightscout import NightscoutSite, serve
-from include.sources.nightscout.client import Patience
+from include.sources.http import Patience
 from include.sources.nightscout.pipeline import IngestResult, ingest
 from include.sources.nightscout.sites import Site
 from include.sources.nightscout.streams import ENTRIES, Stream

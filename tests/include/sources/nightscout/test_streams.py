@@ -3,7 +3,8 @@ from datetime import date
 
 import pytest
 
-from include.sources.nightscout.streams import ENTRIES, PROFILE, STREAMS, TREATMENTS, Column, Kind, snake_case
+from include.naming import snake_case
+from include.sources.nightscout.streams import ENTRIES, PROFILE, STREAMS, TREATMENTS, Column, Kind
 
 
 @pytest.mark.parametrize(
