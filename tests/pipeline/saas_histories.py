@@ -172,9 +172,9 @@ runs = st.builds(
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    """Two to four runs with changes of the database before, between and after them."""
+    """Up to three runs with changes of the database before, between and after them."""
     steps: History = []
-    for _ in range(draw(st.integers(2, 4))):
+    for _ in range(draw(st.integers(1, 3))):
         steps += draw(st.lists(changes, max_size=4))
         steps.append(draw(runs))
     return steps + draw(st.lists(changes, max_size=4))

@@ -317,7 +317,7 @@ class _Fetch:
 
 
 def _texts(values: list[str]) -> str:
-    return ", ".join(map(literal, values)) or "null"
+    return ", ".join(map(literal, values)) or "''"  # of no names; null would make every comparison null
 
 
 def _names(names: list[str]) -> str:

@@ -505,7 +505,7 @@ def test_two_databases_that_disagree_on_a_new_field_are_refused(world: World, se
         )
         world.connections["other_db"] = connection_of(other)
         both = [*world.databases, Database("other", "other_db")]
-        with pytest.raises(SchemaError, match="Field 'name' of shop_items is INTEGER in database other"):
+        with pytest.raises(SchemaError, match="Field 'name' of shop_items is INTEGER at other"):
             world.ingest(days(1, 2), databases=both)
 
 
