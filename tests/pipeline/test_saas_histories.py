@@ -15,7 +15,6 @@ from tests.pipeline.histories import Until
 from tests.pipeline.saas_histories import DAYS, END, START, Change, History, Kind, Run, World, histories, once, play
 from tests.pipeline.test_saas import Make, make, source  # noqa: F401
 
-
 Check = Callable[[History], None]
 
 
