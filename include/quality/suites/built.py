@@ -77,7 +77,8 @@ def one_to_one(
 
 def record_id(key: Sequence[str]) -> str:
     """SQL for the id that ingest gives a record, from the columns of its key."""
-    return f"concat_ws('-', {', '.join(f'{column}::varchar' for column in key)})"
+    texts = [f"{column}::varchar" for column in key]
+    return texts[0] if len(texts) == 1 else f"concat_ws('-', {', '.join(texts)})"
 
 
 def pseudonymised(built: str, key: Sequence[str], table: str, personal: Sequence[str]) -> tuple[Check, ...]:
