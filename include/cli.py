@@ -1,7 +1,6 @@
 """The `lake` command: what an operator does outside Airflow's pages."""
 
 import re
-import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from include import settings as environment
+from include.cli_errors import in_one_sentence
 from include.erasure.cli import app as erasure_app
 from include.errors import LakehouseError
 from include.interval import Interval
@@ -30,7 +30,6 @@ app.add_typer(erasure_app)
 app.add_typer(scaffold_app, name="new")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
-ALMOST_FULL_BYTES = 100 * 1024**2
 LEVELS = {"ok": ("✔", "green"), "late": ("!", "yellow"), "unknown": ("?", "yellow"), "failed": ("✘", "red")}
 
 
@@ -211,19 +210,4 @@ def show_settings() -> None:
     console.print(table)
 
 
-def full_disk() -> str:
-    """What an error of any part may come from, as a further sentence; empty if there is room."""
-    home = environment.settings().home
-    free = shutil.disk_usage(home).free if home.is_dir() else ALMOST_FULL_BYTES
-    if free >= ALMOST_FULL_BYTES:
-        return ""
-    return f"\nThe disk of {home} is full ({free // 1024**2} MB left): make room, then give the command again."
-
-
-def main() -> None:
-    """Entry point: an error of ours is one sentence, not a traceback."""
-    try:
-        app()
-    except LakehouseError as error:
-        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), f"{error}{full_disk()}"))
-        sys.exit(1)
+main = in_one_sentence(app)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from include.release.cli import in_one_sentence
+from include.cli_errors import in_one_sentence
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 console = Console(width=None if sys.stdout.isatty() else 120)

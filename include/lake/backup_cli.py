@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from include.release.cli import in_one_sentence
+from include.cli_errors import in_one_sentence
 
 if TYPE_CHECKING:
     from include.lake.backup import Listed, Progress

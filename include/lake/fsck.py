@@ -1,8 +1,9 @@
 """Does the storage hold what the catalog says? Damage by table and file, the last whole version, and the way back.
 
 The quick form lists the storage once and reads each Parquet file's footer: it finds files that are missing, cut or not
-Parquet. The deep form reads every byte: it compares each file with its sha256 as of the first deep check, and decodes a
-file that it sees for the first time.
+Parquet. In a bucket a footer costs requests, so one that was read is not read again until its object is replaced. The
+deep form reads every byte: it compares each file with its sha256 as of the first deep check, and decodes a file that it
+sees for the first time.
 
 `settle` is what a writer does before it begins. When the catalog's COMMIT succeeds and its reply is lost, DuckLake
 believes that it failed and deletes the files of a commit that stuck. The writer was told so too and comes again.
@@ -53,6 +54,18 @@ create table if not exists lakehouse.file_digests (
     path text primary key, sha256 text not null, seen_at timestamptz not null default now()
 )
 """
+_FOOTERS = """
+create schema if not exists lakehouse;
+create table if not exists lakehouse.file_footers (
+    path text primary key, size bigint not null, written_at timestamptz not null, rows bigint not null
+)
+"""
+_REMEMBER = """
+insert into lakehouse.file_footers (path, size, written_at, rows) values (%s, %s, %s, %s)
+on conflict (path) do update set (size, written_at, rows) = (excluded.size, excluded.written_at, excluded.rows)
+"""
+# Within it a store may give two versions of an object the same time.
+SETTLED = timedelta(minutes=1)
 
 
 class Reach(StrEnum):
@@ -168,7 +181,7 @@ def check(
         ]
         folders = None if tables is None else sorted({_folder(lake, file) for file in wanted})
         there = stored(lake, connection, folders)
-        problems = _problems(lake, connection, wanted, there)
+        problems = _problems(lake, connection, known, wanted, there, now or datetime.now(UTC), afresh=deep)
         if deep:
             whole = [file for file in wanted if file.path not in problems]
             problems |= _deep_problems(lake, connection, whole)
@@ -348,7 +361,14 @@ def take_out(lake: Lake, damage: list[Damage]) -> int:
 
 
 def _problems(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, files: Iterable[File], there: Mapping[str, Stored]
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    known: Catalog,
+    files: Iterable[File],
+    there: Mapping[str, Stored],
+    now: datetime,
+    *,
+    afresh: bool,
 ) -> dict[str, str]:
     problems, sized = {}, {}
     for file in files:
@@ -359,12 +379,47 @@ def _problems(
             problems[file.path] = f"has {found.size:,} bytes, the catalog says {file.size:,}"
         else:
             sized[file.path] = file.rows
-    for path, rows in footer_rows(lake, connection, list(sized)).items():
+    footers = _footers(lake, connection, known, {path: there[path] for path in sized}, now, afresh=afresh)
+    for path, rows in footers.items():
         if isinstance(rows, str):
             problems[path] = f"cannot be read: {rows}"
         elif rows != sized[path]:
             problems[path] = f"holds {rows:,} rows, the catalog says {sized[path]:,}"
     return problems
+
+
+def _footers(
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    known: Catalog,
+    wanted: Mapping[str, Stored],
+    now: datetime,
+    *,
+    afresh: bool,
+) -> dict[str, int | str]:
+    """Rows by each file's footer, or why it cannot be read; of a bucket's objects, as it was when last read."""
+    if not lake.storage.is_s3:
+        return footer_rows(lake, connection, list(wanted))
+    beginning = len(lake.storage.root)
+    with psycopg.connect(lake.catalog.conninfo()) as ledger:
+        ledger.execute(_FOOTERS)
+        before = ledger.execute("select path, size, written_at, rows from lakehouse.file_footers").fetchall()
+        unchanged = {
+            path: rows
+            for name, size, written_at, rows in (() if afresh else before)
+            if wanted.get(path := lake.storage.root + name) == Stored(size, written_at)
+        }
+        read = footer_rows(lake, connection, [path for path in wanted if path not in unchanged])
+        new = [
+            (path[beginning:], wanted[path].size, wanted[path].written_at, rows)
+            for path, rows in read.items()
+            if not isinstance(rows, str) and wanted[path].written_at < now - SETTLED
+        ]
+        with ledger.cursor() as cursor:
+            cursor.executemany(_REMEMBER, new)
+            gone = {name for name, *_ in before} - {file.path[beginning:] for file in known.files}
+            cursor.execute("delete from lakehouse.file_footers where path = any(%s)", [list(gone)])
+    return unchanged | read
 
 
 def _deep_problems(lake: Lake, connection: duckdb.DuckDBPyConnection, files: list[File]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from include.release.cli import in_one_sentence
+from include.cli_errors import in_one_sentence
 
 if TYPE_CHECKING:
     from include.quality.replay import Group

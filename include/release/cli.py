@@ -1,43 +1,18 @@
 """The release commands of `lake`: see, verify, reproduce and take back what was published."""
 
-import functools
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from include.cli_errors import fail, in_one_sentence
+
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 console = Console(width=None if sys.stdout.isatty() else 120)
-
-
-def in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
-    """What is no bug ends in one red sentence and exit status 1."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        import duckdb
-        import psycopg
-
-        from include.errors import LakehouseError, first_line
-
-        try:
-            command(*args, **kwargs)
-        except LakehouseError as error:
-            _fail(str(error))
-        except (duckdb.Error, psycopg.Error) as error:
-            _fail(first_line(error))
-
-    return run
-
-
-def _fail(sentence: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("Error: ", "bold red"), (sentence, "red")))
-    raise typer.Exit(1)
 
 
 @app.command()
@@ -178,7 +153,7 @@ def verify(
     if rows:
         problems = steps.published_differences(lake, marts)
         if problems:
-            _fail(" ".join([*problems, "Release again, or `lake rollback`, to put the rows right."]))
+            fail(" ".join([*problems, "Release again, or `lake rollback`, to put the rows right."]))
         console.print("[green]✔[/] PostgreSQL holds the rows that the ledger certifies.", soft_wrap=True)
 
 

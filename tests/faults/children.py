@@ -13,16 +13,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import psycopg
 
 from include.errors import first_line
-from tests.pipeline.flow import Flow
+from tests.pipeline.flow import DomainFlow
 
-Step = Callable[[Flow], Any]
+Step = Callable[[Any], Any]
 
 PATIENCE_SECONDS = 300
 POLL_SECONDS = 0.002
@@ -99,31 +99,16 @@ class Ended:
         return self.result
 
 
-@dataclass(frozen=True)
-class _Sites:
-    """What a flow asks of its site server, which itself stays with the test."""
-
-    yaml: str
-    variables: dict[str, str]
-
-    def sites_yaml(self) -> str:
-        return self.yaml
-
-    def connections(self) -> dict[str, str]:
-        return self.variables
-
-
 class Child:
     """A step that runs; see `started`."""
 
-    def __init__(self, flow: Flow, step: Step, at: Point | None) -> None:
+    def __init__(self, flow: DomainFlow, step: Step, at: Point | None) -> None:
         self._flow, self._at = flow, at
         self._commits = _snapshots(flow) if isinstance(at, Commits) else 0
-        sites = _Sites(flow.server.sites_yaml(), flow.server.connections())
         mine, theirs = _context.Pipe(duplex=False)
         self._answers = mine
         marked = at if isinstance(at, Marked) else None
-        arguments = (replace(flow, server=sites), step, marked, dict(os.environ), theirs)  # type: ignore[arg-type]
+        arguments = (flow.for_a_child(), step, marked, dict(os.environ), theirs)
         self._process = _context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
@@ -190,7 +175,7 @@ class Child:
 
 
 @contextmanager
-def started(flow: Flow, step: Step, at: Point | None = None) -> Iterator[Child]:
+def started(flow: DomainFlow, step: Step, at: Point | None = None) -> Iterator[Child]:
     """Start a step: a function of a flow that can be pickled, such as `partial(Flow.gate, layer=…)`.
 
     What it returns has to be picklable too. However the block ends, the process does not outlive it.
@@ -203,13 +188,13 @@ def started(flow: Flow, step: Step, at: Point | None = None) -> Iterator[Child]:
         child._process.join()
 
 
-def run(flow: Flow, step: Step) -> Ended:
+def run(flow: DomainFlow, step: Step) -> Ended:
     """A step in a process of its own, undisturbed."""
     with started(flow, step) as child:
         return child.ended()
 
 
-def killed(flow: Flow, step: Step, at: Point, later: float = 0.0) -> Ended:
+def killed(flow: DomainFlow, step: Step, at: Point, later: float = 0.0) -> Ended:
     """A step that is killed with kill -9 at a point.
 
     With a delay or commit, or `later` (seconds that it goes on behind the point), it may have ended before that.
@@ -226,7 +211,7 @@ def killed(flow: Flow, step: Step, at: Point, later: float = 0.0) -> Ended:
         return ended
 
 
-def _snapshots(flow: Flow) -> int:
+def _snapshots(flow: DomainFlow) -> int:
     with psycopg.connect(flow.lake.catalog.conninfo(), password=flow.lake.catalog.password) as catalog:
         schema = flow.lake.metadata_schema
         if catalog.execute("select to_regclass(%s)", [f"{schema}.ducklake_snapshot"]).fetchone() == (None,):
@@ -238,7 +223,7 @@ def _snapshots(flow: Flow) -> int:
 # --- in the process of its own ----------------------------------------------------------------------------------
 
 
-def _work(flow: Flow, step: Step, at: Marked | None, environment: dict[str, str], answers: Any) -> None:
+def _work(flow: DomainFlow, step: Step, at: Marked | None, environment: dict[str, str], answers: Any) -> None:
     os.environ.update(environment)
     if at is not None:
         _stand_still(at)

@@ -3,11 +3,11 @@
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import psycopg
 
@@ -61,6 +61,10 @@ class DomainFlow:
     def ingest(self, interval: Interval) -> None:
         """Every stream."""
         raise NotImplementedError
+
+    def for_a_child(self) -> Self:
+        """What a process of its own gets: all that can be pickled."""
+        return self
 
     def run(self, first: date, end: date, *, full_refresh: bool = False) -> Release:
         """Everything, from the sites to the certified marts."""
@@ -159,6 +163,20 @@ class DomainFlow:
             connection.execute(statement)
 
 
+@dataclass(frozen=True)
+class _Sites:
+    """What a flow asks of its site server, which itself stays with the test."""
+
+    yaml: str
+    variables: dict[str, str]
+
+    def sites_yaml(self) -> str:
+        return self.yaml
+
+    def connections(self) -> dict[str, str]:
+        return self.variables
+
+
 @dataclass
 class Flow(DomainFlow):
     """The flow of Nightscout, with one set of sites."""
@@ -178,6 +196,9 @@ class Flow(DomainFlow):
         file = self.home / "sites.yaml"
         file.write_text(self.server.sites_yaml())
         return read_sites(file)
+
+    def for_a_child(self) -> "Flow":
+        return replace(self, server=_Sites(self.server.sites_yaml(), self.server.connections()))  # type: ignore[arg-type]
 
     def connection(self, conn_id: str) -> Connection:
         if conn_id == f"{DOMAIN}_pseudonym":
@@ -217,6 +238,23 @@ class SampledFlow(DomainFlow):
         """Everything, on the days of the demo source."""
         days = self.sample.interval
         return self.run(days.start.date(), days.end.date())
+
+
+def require_same_rows(flow: DomainFlow, clean: DomainFlow) -> None:
+    """Compare all that a flow's readers may see with a flow that is as it should be, row by row.
+
+    Raises:
+        AssertionError: silver, gold, the lake's views or the marts in PostgreSQL differ, or a table has no row at all.
+    """
+    expected = clean.lake_rows()
+    assert all(expected.values()), [table for table, rows in expected.items() if not rows]
+    gold = {name.partition(".")[2]: rows for name, rows in expected.items() if name.startswith("gold.")}
+    seen = {"the lake": (flow.lake_rows(), expected), "PostgreSQL": (flow.published_rows(), gold)}
+    for place, (ours, theirs) in {**seen, "the views": (flow.view_rows(), gold)}.items():
+        for table, rows in theirs.items():
+            lacks = [row for row in rows if row not in ours[table]][:3]
+            has = [row for row in ours[table] if row not in rows][:3]
+            assert ours[table] == rows, f"{table} in {place} lacks {lacks} and has {has}, against one clean run"
 
 
 @lru_cache(maxsize=1)

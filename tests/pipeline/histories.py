@@ -24,7 +24,7 @@ from include.local.nightscout.query import iso
 from include.sources.nightscout.streams import DAY_MS, EPOCH, STREAMS, day_of
 from tests.faults import children
 from tests.faults.children import Commits
-from tests.pipeline.flow import Flow
+from tests.pipeline.flow import Flow, require_same_rows
 
 FIRST = date(2026, 3, 28)  # Berlin's clocks go forward on the day after
 DAYS = 3
@@ -220,15 +220,7 @@ def require_rows_of_a_clean_run(flow: Flow, clean: Flow) -> None:
         AssertionError: silver, gold, the lake's views or the marts in PostgreSQL differ, or a table has no row at all.
     """
     _advance(clean, Run(0, DAYS, Until.GOLD))
-    expected = clean.lake_rows()
-    assert all(expected.values()), [table for table, rows in expected.items() if not rows]
-    gold = {name.partition(".")[2]: rows for name, rows in expected.items() if name.startswith("gold.")}
-    seen = {"the lake": (flow.lake_rows(), expected), "PostgreSQL": (flow.published_rows(), gold)}
-    for place, (ours, theirs) in {**seen, "the views": (flow.view_rows(), gold)}.items():
-        for table, rows in theirs.items():
-            lacks = [row for row in rows if row not in ours[table]][:3]
-            has = [row for row in ours[table] if row not in rows][:3]
-            assert ours[table] == rows, f"{table} in {place} lacks {lacks} and has {has}, against one clean run"
+    require_same_rows(flow, clean)
 
 
 def _run(flow: Flow, run: Run) -> None:

@@ -90,6 +90,7 @@ def until(source: Postgres, extensions: Path, end: date) -> None:
     saas.build(source, extensions, saas.State.of(0.02, 1, end, START))
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(900)
 def test_days_as_they_come_end_in_the_rows_of_one_run_at_the_end(
     make: Make, source: Postgres, extensions: Path

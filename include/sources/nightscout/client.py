@@ -85,6 +85,7 @@ class SiteClient:
     def __init__(self, site: Site, connection: Connection, patience: Patience | None = None) -> None:
         self.site = site
         self.api = ""
+        self.ahead_seconds: float | None = None
         self._patience = patience or Patience()
         self._conn_id = connection.conn_id
         self._secret = connection.password
@@ -163,6 +164,7 @@ class SiteClient:
         if not version.get("apiVersion"):
             return False
         self._authorize()
+        self.ahead_seconds = _ahead(version.get("srvDate"))
         try:
             self._get("api/v3/status", headers=self._v3_headers(), unexpected=(403,))
         except _Unexpected as refusal:

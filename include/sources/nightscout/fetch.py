@@ -2,8 +2,8 @@
 
 Which days are fetched and replaced:
 - the days of the interval and of the look-back before it;
-- with API v3, every day that a document written, edited or deleted in that same span belongs to (its event may be
-  older than the look-back), and the day that bronze still has it on, if an edit moved it;
+- with API v3, every day that a document written, edited or deleted in that same span, by the site's clock, belongs to
+  (its event may be older than the look-back), and the day that bronze still has it on, if an edit moved it;
 - of the profile stream, the days of every document before the interval's end, and those that bronze has.
 A window is one site and one such day. A record goes into the window of its own UTC day; one that states no day is kept
 apart, for quarantine.
@@ -22,6 +22,8 @@ from include.sources.nightscout.streams import DAY_MS, EPOCH, LAST_MS, Record, S
 from include.sources.nightscout.tables import Page, page_of
 
 log = logging.getLogger(__name__)
+
+RIGHT = timedelta(minutes=5)  # as a clock that nobody would set
 
 DaysInBronze = Callable[[str, Sequence[str] | None], set[date]]
 """Days on which bronze has records of a site: those with the given ids, or any."""
@@ -139,7 +141,7 @@ def _changed_days(
         return set()
     days: set[date] = set()
     moved: list[str] = []
-    for change in client.changes(stream, milliseconds(span.start), milliseconds(span.end)):
+    for change in client.changes(stream, *_by_its_clock(client, span)):
         day = stream.day(change.record)
         if day is not None:
             days.add(day)
@@ -150,3 +152,18 @@ def _changed_days(
     if moved and days_in_bronze:
         days |= days_in_bronze(client.site.site, moved)
     return days
+
+
+def _by_its_clock(client: SiteClient, span: Interval) -> tuple[int, int]:
+    """The span in epoch ms, longer by what the site's clock, which stamps changes, is ahead or behind."""
+    ahead = timedelta(seconds=client.ahead_seconds or 0)
+    if abs(ahead) < RIGHT:
+        ahead = timedelta()
+    else:
+        log.warning(
+            "Site %s: its clock is %s %s of ours; changes are looked for in a span that is longer by that. Set it.",
+            client.site.site,
+            timedelta(minutes=round(abs(ahead) / timedelta(minutes=1))),
+            "ahead" if ahead > timedelta() else "behind",
+        )
+    return milliseconds(span.start + min(ahead, timedelta())), milliseconds(span.end + max(ahead, timedelta()))

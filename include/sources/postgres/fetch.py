@@ -2,9 +2,9 @@
 
 Which rows are fetched, of those that were changed before the interval's end:
 - the first time, all of them;
-- then those changed in the interval, in the overlap before it (a transaction that began earlier may have committed
-  since), and in whatever lies between it and the newest day that any load has asked for. So a table always holds all
-  that was changed before the newest end, whatever the order of intervals;
+- then those changed in the interval, and in whatever lies between it and the newest day that any load has asked for,
+  with the overlap before the earlier of the two (a transaction that began earlier may have committed since). So a table
+  always holds all that was changed before the newest end, whatever the order of intervals;
 - those whose key the source has and bronze has not, or not any more.
 Rows of people who were erased are dropped before anything is made of them.
 Rows of the interval itself always land, so that a load repeated is a load; others only if bronze has not this version.
@@ -14,7 +14,7 @@ A row that bronze has and the source has no more lands as a tombstone: as it was
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 
@@ -80,7 +80,7 @@ class _Fetch:
         progress: Progress | None,
     ) -> None:
         self._client, self._connection, self._stream, self._bronze = client, connection, stream, bronze
-        self._interval, self._span = interval, interval.widened(days_before=overlap_days)
+        self._interval, self._overlap = interval, timedelta(days=overlap_days)
         self._site = client.database.database
         self._progress = progress
         self._source = f"{identifier(client.database.schema)}.{identifier(stream.name)}"
@@ -93,7 +93,7 @@ class _Fetch:
         self._columns = self._client.columns(self._stream)
         payload = self._make_rows()
         asked_to = self._asked_to()
-        since = None if whole or asked_to is None else min(self._span.start, asked_to)
+        since = None if whole or asked_to is None else min(self._interval.start, asked_to) - self._overlap
         latest = self._interval.end if asked_to is None else max(self._interval.end, asked_to)
         self._fetch_changed(since)
         self._landing.drop_erased()
@@ -286,7 +286,7 @@ class _Fetch:
         """The condition that keys are compared within."""
         if self._stream.reconcile is Reconcile.ALL:
             return []
-        first = self._span.start if since is None else since
+        first = self._interval.start - self._overlap if since is None else since
         return [f"{column} >= {spelled(first)}", f"{column} < {spelled(self._interval.end)}"]
 
     def _check_unique(self) -> None:

@@ -175,9 +175,10 @@ def test_damage_elsewhere_does_not_stop_a_release(small: SmallLake) -> None:
 
 def test_lake_in_a_bucket_is_checked_by_listing_and_footers(s3_lake: Lake, marts_server: Postgres) -> None:
     small = SmallLake(s3_lake, marts_server).make(releases=0)
-    assert fsck.check(s3_lake, marts=marts_server, deep=True).ok
+    assert fsck.check(s3_lake, marts=marts_server, deep=True, now=LATER).ok
     storage = s3_lake.storage
     client = s3_client(storage)
+    time.sleep(1)  # the time of an object has whole seconds
 
     def key(path: str) -> dict[str, str]:
         bucket, _, name = path.removeprefix("s3://").partition("/")
@@ -196,6 +197,22 @@ def test_lake_in_a_bucket_is_checked_by_listing_and_footers(s3_lake: Lake, marts
     assert "other content" in {item.file.path: item.problem for item in report.damage}[rotten.path]
     assert len(fsck.repair(s3_lake, report)) == 3
     assert fsck.check(s3_lake, deep=True).current == []
+    small.close()
+
+
+def test_footer_of_an_object_is_read_once(
+    s3_lake: Lake, marts_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SmallLake(s3_lake, marts_server).make(releases=0)
+    asked: list[int] = []
+    footer_rows = fsck.footer_rows
+    monkeypatch.setattr(fsck, "footer_rows", lambda *found: asked.append(len(found[2])) or footer_rows(*found))
+    files = fsck.check(s3_lake).files
+    assert fsck.check(s3_lake, now=LATER).ok and fsck.check(s3_lake, now=LATER).ok
+    assert asked == [files, files, 0]  # what was written a moment ago may still change unseen
+    build(s3_lake, 4, days=1)
+    assert fsck.check(s3_lake, now=LATER).ok and 0 < asked[-1] < files
+    assert fsck.check(s3_lake, deep=True).ok and asked[-1] >= files
     small.close()
 
 

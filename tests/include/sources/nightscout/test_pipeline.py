@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from include.sources.nightscout.streams import (
     Column,
     Kind,
     Stream,
+    milliseconds,
 )
 from tests.include.sources.nightscout.conftest import DAY, ONE_DAY, QUICK, World, at, reading
 
@@ -326,6 +328,24 @@ def test_edit_deletion_and_upload_older_than_the_look_back_are_seen_by_v3(served
     assert world.rows(
         "select interval_date, insulin from bronze.nightscout_treatments where record_id is not null order by 1"
     ) == [(date(2026, 11, 1), 9.5), (date(2026, 11, 10), 3.5)]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=7), timedelta(days=-7)], ids=["ahead", "behind"])
+def test_edit_at_a_site_whose_clock_is_wrong_is_seen(
+    served: Served, ahead: timedelta, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC)
+    site = NightscoutSite("amber", clock=lambda: milliseconds(datetime.now(UTC) + ahead))
+    edited = site.add(
+        "treatments", {"created_at": "2026-11-01T12:00:00Z", "insulin": 1.5}, visible_at=at("2026-11-01T23:00:00")
+    )
+    world = served(site)
+    world.ingest(TREATMENTS, days(1, 2))
+    site.edit("treatments", edited, {"insulin": 9.5})
+    result = world.ingest(TREATMENTS, Interval.of_days(now.date(), now.date() + timedelta(days=1)))
+    assert result.sites[0].touched == ("2026-11-01",)
+    assert world.rows("select insulin from bronze.nightscout_treatments where record_id is not null") == [(9.5,)]
+    assert re.search(r"amber: its clock is 7 days, 0:00:00 (ahead|behind) of ours", caplog.text)
 
 
 def test_treatment_that_an_edit_moved_is_not_left_on_its_old_day(served: Served) -> None:

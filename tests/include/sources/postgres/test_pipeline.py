@@ -187,7 +187,8 @@ def test_rows_of_the_overlap_land_only_if_they_are_new(world: World) -> None:
     ]
 
 
-def test_what_commits_after_the_load_is_found_by_the_next(world: World) -> None:
+@pytest.mark.parametrize("following", [3, 7], ids=["the day after", "days later"])
+def test_what_commits_after_the_load_is_found_by_the_next(world: World, following: int) -> None:
     world.put(1, at(1))
     with psycopg.connect(world.owner.info.dsn) as slow:
         for item, name in ((2, "new"), (1, "changed")):
@@ -199,8 +200,8 @@ def test_what_commits_after_the_load_is_found_by_the_next(world: World) -> None:
         world.ingest(days(1, 3))
         assert {values[1] for values in world.live().values()} == {"item 1"}
         slow.commit()
-    world.ingest(days(3, 4), overlap_days=1)
-    assert world.live() == world.source(at(4, 0))
+    world.ingest(days(following, following + 1), overlap_days=1)
+    assert world.live() == world.source(at(following + 1, 0))
     assert {values[1] for values in world.live().values()} == {"new", "changed"}
 
 
