@@ -40,6 +40,16 @@ ARROW = {
     "TIMESTAMP": pa.timestamp("us"),
     UTC_TIME: pa.timestamp("us", tz="UTC"),
 }
+# Types of values that Arrow takes for a kind as they are; of decimals, Decimal.
+READY: Mapping[str, frozenset[type]] = {
+    "VARCHAR": frozenset({str}),
+    "BOOLEAN": frozenset({bool}),
+    "BIGINT": frozenset({int}),
+    "DOUBLE": frozenset(),
+    "DATE": frozenset(),
+    "TIMESTAMP": frozenset(),
+    UTC_TIME: frozenset(),
+}
 
 
 class _Misfit(Exception):
@@ -129,6 +139,14 @@ class Columns:
         return names
 
     def _array(self, values: Sequence[Any], kind: str, *, declared: bool) -> pa.Array:
+        # What is of one type already needs no look at each value, which takes ten times as long.
+        if set(map(type, values)) - {type(None)} <= READY.get(kind, frozenset({Decimal})):
+            try:
+                array = pa.array(values, arrow_type(kind))
+            except (pa.ArrowInvalid, OverflowError):
+                array = None
+            if array is not None and not (kind == "VARCHAR" and _has_nul(array)):
+                return array
         convert = _converter(kind, declared, self.epoch)
         try:
             return pa.array([None if value is None else convert(value) for value in values], arrow_type(kind))
@@ -255,6 +273,11 @@ def _converter(kind: str, declared: bool, epoch: Epoch) -> Any:
         UTC_TIME: moment,
     }
     return converters.get(kind, number)
+
+
+def _has_nul(array: pa.Array) -> bool:
+    text = array.buffers()[2]
+    return text is not None and NUL.encode() in text.to_pybytes()
 
 
 def _first_misfit(values: Sequence[Any], convert: Any, kind: pa.DataType) -> _Misfit:

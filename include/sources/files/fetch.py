@@ -317,7 +317,7 @@ class _Fetch:
 
 
 def _texts(values: list[str]) -> str:
-    return ", ".join(map(literal, values)) or "''"  # of no names; null would make every comparison null
+    return ", ".join(map(literal, values)) or "''"  # as no file is called; `not in (null)` is never true
 
 
 def _names(names: list[str]) -> str:

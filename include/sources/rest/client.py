@@ -12,7 +12,7 @@ from include.connections import Connection
 from include.errors import SetupError, SourceError
 from include.sources.errors import AccessError
 from include.sources.http import LOOPBACK, Again, Patience, base_url, is_html, patiently, retry_after, shape
-from include.sources.json_records import Record, dump, parse
+from include.sources.json_records import Record, parse
 from include.sources.listing import Listed
 from include.sources.rest.streams import OPTIONS, Paginator, Stream
 
@@ -44,10 +44,9 @@ class ApiClient:
         self.api = api
         self._conn_id = connection.conn_id
         self._patience = patience or Patience()
-        self._secret = connection.password
         self.base = base_url(api.site, api.url, connection, "https://api.example.org/v1")
         self._headers, self._basic = _credentials(api, connection)
-        self._hidden = {value for value in (self._secret, *self._headers.values()) if value}
+        self._hidden = {value for value in (connection.password, *self._headers.values()) if value}
         self._session = _session_class()(self)
         # A proxy of the environment cannot reach this machine's own servers.
         self._session.trust_env = urlsplit(self.base).hostname not in LOOPBACK
@@ -75,7 +74,7 @@ class ApiClient:
 
         client = RESTClient(
             base_url=self.base,
-            headers={"Accept": "application/json", **self._headers},
+            headers={"Accept": "application/json"},
             auth=self._basic,
             session=self._session,
             config=RuntimeConfiguration(),
@@ -90,7 +89,8 @@ class ApiClient:
         pages = client.paginate(
             stream.path, params=params, paginator=_paginator(stream), data_selector=stream.data, hooks={"response": []}
         )
-        previous, empty = "", 0
+        previous: list[Record] = []
+        empty = 0
         for number in range(1, MOST_PAGES + 1):
             try:
                 page = next(pages, None)
@@ -98,16 +98,15 @@ class ApiClient:
                 raise self._error(f"answered {stream.name} without what its pages go by: {error}") from None
             if page is None:
                 return
-            content = dump(page)
-            if page and content == previous:
+            if page and page == previous:
                 raise self._error(
                     f"answers the same page of {stream.name} twice ({len(page)} records, page {number}); the paginator "
                     f"({stream.paginator}) does not get it to go on"
                 )
-            previous, empty = content, 0 if page else empty + 1
+            previous, empty = list(page), 0 if page else empty + 1
             if empty > MOST_EMPTY_PAGES:
                 raise self._error(f"answers {empty} empty pages of {stream.name} one after the other")
-            yield list(page)
+            yield previous
         raise self._error(f"answered more than {MOST_PAGES:,} pages of {stream.name}")
 
     # What the session asks
@@ -120,6 +119,8 @@ class ApiClient:
                 f"names another server for the next page ({_origin(request.url)}); expected {_origin(self.base)}, the "
                 "only one that is given the secret"
             )
+        # Here and not in dlt's client, which logs the headers that it knows of.
+        request.headers.update(self._headers)
         return patiently(
             lambda: self._once(ask, label),
             self._patience,
