@@ -94,9 +94,10 @@ def _measure(due: list[Row], run: Run, runs: int) -> list[str]:
         return []
     from include.local import stack
     from tests.bench.places import open_places
-    from tests.bench.runner import measure
+    from tests.bench.runner import measure, preload
 
     stack.build_manifest()
+    preload()
     failed = []
     with open_places() as places, console.status("Starting") as status:
         for number, row in enumerate(due, 1):
