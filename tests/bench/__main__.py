@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from tests.bench import document, machine
 from tests.bench.results import RECORDED, WORKING, Run, worse
+from tests.bench.runner import Result
 from tests.bench.spec import Row, Scale
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -51,14 +53,7 @@ def main(
     if not results:
         raise SystemExit("No row was measured; a bench that measures nothing guards nothing.")
     if record:
-        recorded = Run.read(RECORDED, scale) or Run(scale, run.machine)
-        recorded.machine = run.machine
-        recorded.add(results)
-        known = {f"{row.name}: {size.label}" for row in ROWS for size in row.sizes.get(scale, ())}
-        recorded.results = {key: result for key, result in recorded.results.items() if key in known}
-        path = recorded.write(RECORDED)
-        document.write(ROWS)
-        console.print(f"Recorded {len(results)} results in {path}.")
+        console.print(f"Recorded {len(results)} results in {keep(ROWS, run, results)}.")
         said = []
     else:
         before = Run.read(RECORDED, scale)
@@ -66,6 +61,18 @@ def main(
     for line in [*failed, *said]:
         console.print(f"[red]✘[/] {line}", highlight=False)
     raise typer.Exit(1 if failed or said else 0)
+
+
+def keep(rows: tuple[Row, ...], run: Run, results: list[Result]) -> Path:
+    """Record results, forget those of rows and sizes that are no more, and write the document."""
+    recorded = Run.read(RECORDED, run.scale) or Run(run.scale, run.machine)
+    recorded.machine = run.machine
+    recorded.add(results)
+    known = {f"{row.name}: {size.label}" for row in rows for size in row.sizes.get(run.scale, ())}
+    recorded.results = {key: result for key, result in recorded.results.items() if key in known}
+    path = recorded.write(RECORDED)
+    document.write(rows)
+    return path
 
 
 def chosen(rows: tuple[Row, ...], only: str) -> list[Row]:
@@ -87,9 +94,10 @@ def _measure(due: list[Row], run: Run, runs: int) -> list[str]:
         return []
     from include.local import stack
     from tests.bench.places import open_places
-    from tests.bench.runner import measure
+    from tests.bench.runner import measure, preload
 
     stack.build_manifest()
+    preload()
     failed = []
     with open_places() as places, console.status("Starting") as status:
         for number, row in enumerate(due, 1):

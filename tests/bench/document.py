@@ -19,7 +19,8 @@ bound on the same data in the same run on the same machine, so that a figure mea
   forks a task ([0011](decisions/0011-preloaded-scheduler.md)). Ours and the bound take turns; figures are medians.
 - **Result**: ours without what is fixed, over the bound. "s more" is ours less the bound. A row that is held against
   itself compares with its first size, for each row of data where it says "a row".
-- **Peak**: resident memory of the processes that do our work, at its highest, libraries (about 0.4 GB) included.
+- **Peak**: resident memory of the processes that do our work, at its highest, libraries (about 0.4 GB) included. Under
+  the scheduler it is the sum over Airflow's processes and tasks, in which pages that they share count for each.
 - **Where the time goes**: seconds of ours by part, of the median sample. What is left is everything else.
 
 `make bench` runs the small scale, which every change has to pass: a figure that is worse than the recorded one by half

@@ -22,7 +22,6 @@ SAMPLE_SECONDS = 7200
 LOOK_SECONDS = 0.25
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.bench.preload"])
 
 Report = Callable[[str], None]
 
@@ -75,6 +74,11 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         return {name: _rounded(value) for name, value in asdict(self).items()}
+
+
+def preload() -> None:
+    """Let processes from now on be forked from one that has imported what tasks need; before the first of them."""
+    context.set_forkserver_preload(["tests.bench.preload"])
 
 
 def measure(row: Row, scale: Scale, places: Any, report: Report, *, runs: int | None = None) -> list[Result]:

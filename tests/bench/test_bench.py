@@ -1,12 +1,8 @@
 """The bench itself: its medians, measures and guard, and that it cannot pass on nothing."""
 
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,48 +11,10 @@ from tests.bench.__main__ import chosen
 from tests.bench.results import Run, worse
 from tests.bench.rows import ROWS
 from tests.bench.runner import BenchError, Result, Sample, measure, result, value
-from tests.bench.spec import Clock, Measure, Row, Scale, Size
+from tests.bench.sleeping import broken, idle, memory, nothing, quick, slow
+from tests.bench.spec import Measure, Row, Scale, Size
 
 SIZE = Size("some rows", 10)
-
-
-@contextmanager
-def nothing(places: Any, size: Size) -> Iterator[int]:
-    yield size.number
-
-
-def slow(world: int, clock: Clock) -> int:
-    with clock:
-        _wait(0.2)
-        time.sleep(0.1)
-    return world
-
-
-def quick(world: int, clock: Clock) -> int:
-    with clock:
-        time.sleep(0.1)
-    return world
-
-
-def idle(world: int, clock: Clock) -> int:
-    with clock:
-        pass
-    return 0
-
-
-def broken(world: int, clock: Clock) -> int:
-    raise LookupError("the lake is dry")
-
-
-def memory(world: int, clock: Clock) -> int:
-    with clock:
-        held = bytearray(300 * 1024**2)
-        held[:: 1024 * 4] = b"1" * len(held[:: 1024 * 4])
-    return world
-
-
-def _wait(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 ROW = Row(
@@ -69,7 +27,7 @@ ROW = Row(
     world=nothing,
     run=slow,
     against=quick,
-    parts={"wait": "tests.bench.test_bench:_wait"},
+    parts={"wait": "tests.bench.sleeping:_wait"},
     runs={Scale.SMALL: 3, Scale.FULL: 3},
 )
 
@@ -145,7 +103,7 @@ def test_worse_by_half_fails_and_names_the_row() -> None:
 def test_small_differences_of_seconds_are_not_worse() -> None:
     rows = {"sleep": replace(ROW, measure=Measure.EXTRA_SECONDS)}
     recorded = {result_of(0.01).key: result_of(0.01)}
-    assert worse([result_of(0.2)], recorded, rows) == []
+    assert worse([result_of(0.15)], recorded, rows) == []
     assert len(worse([result_of(0.4)], recorded, rows)) == 1
 
 
@@ -162,7 +120,7 @@ def test_a_run_goes_on_with_what_this_code_has_not_measured(tmp_path: Path) -> N
 
 
 def test_rows_are_chosen_by_name_or_number_and_an_unknown_one_is_refused() -> None:
-    assert [row.name for row in chosen(ROWS, "publish, 2")] == ["ingest_postgres", "publish"]
+    assert [row.name for row in chosen(ROWS, "publish, 13")] == ["publish", "fresh_clone"]
     assert len(chosen(ROWS, "")) == len(ROWS)
     with pytest.raises(SystemExit, match="no row nonsense"):
         chosen(ROWS, "nonsense")

@@ -533,3 +533,15 @@ def test_a_page_that_is_being_written_to_loses_no_row(world: World) -> None:
         thread.join()
     world.ingest(days(3, 7))
     assert world.live() == world.source(at(7, 0))
+
+
+def test_rows_land_without_a_table_beside_bronze(world: World) -> None:
+    world.put(1, at(1))
+    world.ingest(days(1, 2))
+    world.put(1, at(1), name="again")
+    world.ingest(days(1, 2))
+    tables = world.rows("select schema_name, table_name from duckdb_tables() where database_name = 'dl'")
+    assert {schema for schema, table in tables if table == "shop_items"} == {"bronze"}
+    assert [values[1] for values in world.live().values()] == ["again"]
+    loads = world.rows("select distinct _dlt_load_id from bronze.shop_items")
+    assert loads == world.rows("select load_id from bronze._dlt_loads order by inserted_at desc limit 1")
