@@ -166,7 +166,7 @@ def test_a_misspelt_type_is_refused_but_a_databases_own_is_text() -> None:
         ("saas_eu", "could not be told from saas"),
         ("postgres", "is not free: there is include/sources/postgres"),
         ("stack", "is not free: there is include/local/stack.py"),
-        ("keyed", "is not free: there is include/quality/suites/keyed.py"),
+        ("built", "is not free: there is include/quality/suites/built.py"),
     ],
 )
 def test_a_domain_that_cannot_be_called_so_is_refused(name: str, said: str) -> None:

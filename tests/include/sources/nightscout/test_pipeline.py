@@ -611,14 +611,14 @@ def test_same_stream_twice_at_once_is_refused(served: Served) -> None:
 
 def test_load_that_lost_rows_is_noticed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     world = served(site_with(reading("2026-11-03T01:00:00")))
-    honest = pipeline._load
+    honest = pipeline._Sites.load
 
-    def losing(lake: Lake, connection: duckdb.DuckDBPyConnection, *rest: Any) -> str:
-        load_id = honest(lake, connection, *rest)
+    def losing(source: Any, connection: duckdb.DuckDBPyConnection, *rest: Any) -> str:
+        load_id = honest(source, connection, *rest)
         connection.execute("delete from dl.bronze.nightscout_entries where record_id is not null")
         return load_id
 
-    monkeypatch.setattr(pipeline, "_load", losing)
+    monkeypatch.setattr(pipeline._Sites, "load", losing)
     with pytest.raises(LoadError, match="load 1 holds"):
         world.ingest()
 
@@ -639,14 +639,14 @@ def test_table_that_contradicts_itself_is_noticed(
     readings = [reading(f"2026-11-03T{hour:02}:{minute:02}:00") for hour in range(5) for minute in range(0, 60, 5)]
     world = served(site_with(*readings))
     world.ingest()
-    honest = pipeline._check
+    honest = pipeline._Sites.check
 
-    def after_harm(connection: duckdb.DuckDBPyConnection, *rest: Any) -> int:
+    def after_harm(source: Any, connection: duckdb.DuckDBPyConnection, *rest: Any) -> int:
         connection.execute(harm.replace(" from dl.", " select * replace (2 as load_seq) from dl."))
         with world.lake.open() as anew:  # DuckLake keeps what it has read of the catalog
-            return honest(anew, *rest)
+            return honest(source, anew, *rest)
 
-    monkeypatch.setattr(pipeline, "_check", after_harm)
+    monkeypatch.setattr(pipeline._Sites, "check", after_harm)
     with pytest.raises(LoadError, match=says):
         world.ingest()
 
