@@ -79,7 +79,13 @@ def test_what_is_written_satisfies_the_linters(written: Callable[..., Path], kin
     root = written(kind)
     new_stream(root, refunds(kind=kind)).write()
     new_mart(
-        root, "invented", "mrt_revenue_daily", "fct_invented_orders", by=["currency"], sums=["total"], owner="finance"
+        root,
+        "invented",
+        "mrt_invented_revenue_daily",
+        "fct_invented_orders",
+        by=["currency"],
+        sums=["total"],
+        owner="finance",
     ).write()
     lint(root)
 
@@ -193,7 +199,12 @@ def test_a_domain_of_another_shape_is_told_what_to_add(repository: Path) -> None
     ],
 )
 def test_a_mart_that_cannot_be_is_refused(written: Callable[[], Path], options: dict, said: str) -> None:
-    asked = {"domain": "invented", "name": "mrt_revenue_daily", "of": "fct_invented_orders", "owner": "x"} | options
+    asked = {
+        "domain": "invented",
+        "name": "mrt_invented_revenue_daily",
+        "of": "fct_invented_orders",
+        "owner": "x",
+    } | options
     with pytest.raises(ScaffoldError, match=said):
         new_mart(written(), **asked)
 
@@ -201,11 +212,17 @@ def test_a_mart_that_cannot_be_is_refused(written: Callable[[], Path], options: 
 def test_a_mart_counts_by_what_it_was_told(written: Callable[[], Path]) -> None:
     root = written()
     plan = new_mart(
-        root, "invented", "mrt_revenue_daily", "fct_invented_orders", by=["currency"], sums=["total"], owner="x"
+        root,
+        "invented",
+        "mrt_invented_revenue_daily",
+        "fct_invented_orders",
+        by=["currency"],
+        sums=["total"],
+        owner="x",
     )
-    sql = plan.new["dbt/models/gold/invented/mrt_revenue_daily.sql"]
+    sql = plan.new["dbt/models/gold/invented/mrt_invented_revenue_daily.sql"]
     assert "cast(sum(total) as decimal(38, 2)) as total_sum" in sql
-    stated = yaml.safe_load(plan.new["dbt/models/gold/invented/mrt_revenue_daily.yml"])
+    stated = yaml.safe_load(plan.new["dbt/models/gold/invented/mrt_invented_revenue_daily.yml"])
     assert stated["models"][0]["config"]["meta"]["key"] == ["site", "created_date", "currency"]
     assert len(stated["unit_tests"][0]["given"][0]["rows"]) == 4
     assert set(plan.changed) == {"include/quality/suites/invented.py", "tests/dbt/test_invented.py"}
