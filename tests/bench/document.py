@@ -23,8 +23,7 @@ bound on the same data in the same run on the same machine, so that a figure mea
   the scheduler it is the sum over Airflow's processes and tasks, in which pages that they share count for each.
 - **Where the time goes**: seconds of ours by part, of the median sample. What is left is everything else.
 
-`make bench` runs the small scale, which every change has to pass: a figure that is worse than the recorded one by half
-is a failure.
+`make bench` runs the small scale, and fails where a figure is worse than the recorded one by half.
 `python -m tests.bench --list` names the rows, `ONLY=` chooses some; a run that was stopped goes on where it was.
 """
 HEADER = (
