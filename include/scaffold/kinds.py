@@ -30,6 +30,7 @@ class Kind:
         name: of its templates, and of the package of include/sources that reads it, which a domain's streams.py
             imports from.
         about: what is read, in words.
+        first_run: what the first run takes, in words.
         type_of: the lake's type of a source's type, in lower case; None for a type that is not known.
         request: what the source is asked for, in words.
         made_up: how the rows of a sample are spelled.
@@ -41,6 +42,7 @@ class Kind:
 
     name: str
     about: str
+    first_run: str
     type_of: Callable[[str], str | None]
     request: Callable[[Domain, Stream], str]
     made_up: MadeUp
@@ -223,10 +225,12 @@ def _read_postgres(connection: Connection, schema: str, name: str) -> Described:
     return table.columns, table.key
 
 
+LIKE_ANY_OTHER = "what its days and the overlap before them have; for what is older, run a range"
 KINDS: Mapping[str, Kind] = {
     "postgres": Kind(
         "postgres",
         "tables of PostgreSQL databases",
+        "everything that was changed before the interval's end, whatever the interval",
         postgres_type,
         lambda domain, stream: f"select from {domain.schema}.{stream.name} where {stream.cursor} in the interval",
         PostgresRows(),
@@ -235,6 +239,7 @@ KINDS: Mapping[str, Kind] = {
     "rest": Kind(
         "rest",
         "lists of JSON APIs",
+        LIKE_ANY_OTHER,
         duckdb_type,
         lambda domain, stream: f"GET {KINDS['rest'].option(stream, 'path')} where {stream.cursor} in the interval",
         DuckDBRows(),
@@ -252,6 +257,7 @@ KINDS: Mapping[str, Kind] = {
     "files": Kind(
         "files",
         "files dropped into folders or buckets",
+        LIKE_ANY_OTHER,
         duckdb_type,
         lambda domain, stream: f"files {KINDS['files'].option(stream, 'files')} whose day is in the interval",
         DuckDBRows(),

@@ -55,7 +55,7 @@ BUILD = (
     Kill(DBT, "at any time", lambda random: Delay(random.uniform(0, 1.5))),
 )
 RELEASE = (
-    Kill(PUBLISH, "while it writes marts to PostgreSQL", lambda random: After(MART_IS_HASHED, random.randint(1, 12))),
+    Kill(PUBLISH, "while it writes marts to PostgreSQL", lambda random: After(MART_IS_HASHED, random.randint(1, 6))),
     Kill(PUBLISH, "before PostgreSQL's commit", lambda _: After(LEDGER_IS_WRITTEN)),
     Kill(PUBLISH, "during PostgreSQL's commit", lambda _: After(LEDGER_IS_WRITTEN), later=0.03),
     Kill(PUBLISH, "between PostgreSQL and the lake's views", lambda _: Before("create schema if not exists dl.marts")),
