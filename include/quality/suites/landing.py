@@ -116,8 +116,10 @@ def on_their_day(bronze: str, stream: str, event_at: str) -> Check:
         ),
         why="A record in the wrong window is not replaced when its own day is loaded again.",
         breaks=(
-            f"update {bronze} set interval_date = {{first_day}} where rowid = "
-            f"(select min(rowid) from {bronze} where {RECORDS} and interval_date < {{first_day}})",
+            # One from before the interval, where the source had any.
+            f"update {bronze} set interval_date = {{first_day}} - (interval_date = {{first_day}})::integer "
+            f"where rowid = (select first(rowid order by interval_date >= {{first_day}}, rowid) from {bronze} "
+            f"where {RECORDS})",
         ),
     )
 
