@@ -430,7 +430,7 @@ def _start_demo_sites(settings: Settings) -> None:
     command += ["--secret-file", str(settings.home / "demo.secret")]
     _start(settings, "demo-sites", command)
     deadline = time.monotonic() + 30
-    while not _port_open(settings.demo_port):
+    while not _answers(settings.demo_port):
         if _process(settings, "demo-sites") is None or time.monotonic() > deadline:
             log = _tail(_log(settings, "demo-sites").read_text())
             raise SetupError(f"The demo sites did not start:\n{log}")
@@ -571,6 +571,15 @@ def _port_open(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers(port: int) -> bool:
+    """Whether an HTTP server answers there. One whose port is merely open has not written its connections yet."""
+    try:
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=1)
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def _bin(name: str) -> str:

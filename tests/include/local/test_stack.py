@@ -3,17 +3,22 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
 from include.local import stack
+from include.local.nightscout.demo import demo_sites
+from include.local.nightscout.server import SiteServer
 from include.settings import Settings
 
 # A leader with a worker in its session and, as Airflow's tasks have it, a task in a group of its own.
@@ -102,3 +107,17 @@ def test_a_checkout_that_knows_fewer_secrets_keeps_those_and_makes_the_others(tm
     assert len(newer["saas_pseudonym"]) >= 16
     assert stack._generated(file) == newer
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_demo_sites_are_up_when_they_answer_and_not_when_their_port_is_open() -> None:
+    """They write their connections in between; Airflow, started before that, would have none."""
+    server = SiteServer(demo_sites(date(2026, 1, 1), date(2026, 1, 2), count=1, secret_seed="s"), 0)
+    try:
+        port = urlsplit(server.base_url).port
+        assert port is not None
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            assert not stack._answers(port)
+        server.start()
+        assert stack._answers(port)
+    finally:
+        server.stop()
