@@ -77,6 +77,7 @@ def test_broken_answers_are_red_and_leave_the_lake_as_it_was(flow: Flow, site: N
     assert (flow.lake_rows(), flow.published_rows()) == (before, published)
 
 
+@pytest.mark.torture
 def test_busy_site_and_repeated_page_change_nothing(make_flow: MakeFlow, site: NightscoutSite) -> None:
     quiet, busy = make_flow([site]), make_flow([site])
     quiet.run(DAY, NEXT)
@@ -93,6 +94,7 @@ def test_day_without_any_reading_is_a_red_gate(make_flow: MakeFlow) -> None:
         flow.gate(Layer.BRONZE, INTERVAL, "empty")
 
 
+@pytest.mark.torture
 def test_day_of_the_clock_change_has_the_hours_that_it_had(flow: Flow, site: NightscoutSite) -> None:
     full_day(site, start=START - 288 * SLOT)
     flow.run(DAY, NEXT)

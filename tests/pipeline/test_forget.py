@@ -141,6 +141,7 @@ def test_a_person_is_gone_from_everything_and_the_others_are_as_they_were(flow: 
         flow.forget(GONE)
 
 
+@pytest.mark.torture
 def test_a_dry_run_says_what_would_go_and_changes_nothing(flow: Flow) -> None:
     before = bytes_of(flow)
     planned = plan(flow.lake, flow.marts, flow.erasing(), GONE)

@@ -61,6 +61,7 @@ def test_crash_between_postgres_and_views_is_completed_by_the_next_run(
     assert flow.view_rows() == flow.published_rows() != views
 
 
+@pytest.mark.torture
 def test_rollback_then_reproduce_is_byte_for_byte(flow: Flow) -> None:
     first, published = ledger.last(flow.marts, DOMAIN), flow.published_rows()
     assert first is not None
@@ -80,6 +81,7 @@ def test_rollback_then_reproduce_is_byte_for_byte(flow: Flow) -> None:
     assert ledger.verify(flow.marts, flow.lake).entries == 3
 
 
+@pytest.mark.torture
 def test_a_day_that_failed_its_gate_is_not_published_by_the_next_run(flow: Flow) -> None:
     published = flow.published_rows()
     bad, following = Interval.of_days(FIRST + DAY, FIRST + 2 * DAY), Interval.of_days(FIRST + 2 * DAY, FIRST + 3 * DAY)

@@ -112,7 +112,7 @@ def test_every_type_lands_exactly(world: World) -> None:
     assert nulls == (None, None, None)
 
 
-@pytest.mark.parametrize("overlap", [0, 2])
+@pytest.mark.parametrize("overlap", [pytest.param(0, marks=pytest.mark.torture), 2])
 def test_any_order_and_repetition_of_intervals_ends_in_the_same_rows(
     world: World, server: LocalPostgres, overlap: int, tmp_path: Path
 ) -> None:
@@ -135,7 +135,7 @@ def test_any_order_and_repetition_of_intervals_ends_in_the_same_rows(
 
 
 @pytest.mark.parametrize("stream", [ITEMS, BY_DAYS], ids=["all keys", "keys of days"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.torture)])
 def test_a_source_that_goes_on_is_followed(world: World, stream: Stream, seed: int) -> None:
     chance, known = random.Random(seed), set[int]()
     for today in range(2, 12):
