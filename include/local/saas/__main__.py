@@ -10,7 +10,9 @@ from rich.console import Console
 from include import settings as environment
 from include.connections import Postgres
 from include.errors import LakehouseError
-from include.local.saas.database import State, build, day
+from include.local.saas.database import State, build
+
+DAY = "%Y-%m-%d"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -20,10 +22,11 @@ def main(
     scale: Annotated[float, typer.Option(help="1 is 20,000 users over 3 years, and about a million events.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Another seed is another company.")] = 1,
     through: Annotated[
-        str | None, typer.Option(help="UTC day that the data ends before, as 2026-11-01; by default today.")
+        datetime | None, typer.Option(formats=[DAY], help="UTC day that the data ends before; by default today.")
     ] = None,
     start: Annotated[
-        str | None, typer.Option(help="First day; by default the first of the month, three years before.")
+        datetime | None,
+        typer.Option(formats=[DAY], help="First day; by default the first of the month, three years before."),
     ] = None,
     connection: Annotated[str, typer.Option(help="Connection of the role that owns the database.")] = "saas_demo_owner",
 ) -> None:
@@ -33,8 +36,8 @@ def main(
     """
     try:
         environment.load_local_environment()
-        end = day(through) if through else datetime.now(UTC).date()
-        state = State.of(scale, seed, end, day(start) if start else None)
+        end = (through or datetime.now(UTC)).date()
+        state = State.of(scale, seed, end, start.date() if start else None)
         owner = Postgres.of(environment.connection(connection))
         began, console = time.monotonic(), Console(stderr=True)
         with console.status("accounts") as status:

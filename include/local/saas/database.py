@@ -1,6 +1,5 @@
 """The database `demo_app`, made anew or carried on to a later day."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -262,14 +261,3 @@ def _writer(owner: Postgres, extensions: Path) -> Iterator[duckdb.DuckDBPyConnec
         connection.execute("load postgres_scanner; set TimeZone = 'UTC'; set preserve_insertion_order = false")
         connection.execute(f"attach {literal(owner.conninfo())} as app (type postgres)")
         yield connection
-
-
-def day(text: str) -> date:
-    """A day as 2026-11-01.
-
-    Raises:
-        SetupError: the text is not one.
-    """
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        raise SetupError(f"{text!r} is not a day; expected one such as 2026-11-01.")
-    return date.fromisoformat(text)
