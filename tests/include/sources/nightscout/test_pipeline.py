@@ -5,19 +5,16 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import boto3
 import duckdb
 import pytest
-from moto.server import ThreadedMotoServer
 
 from include.connections import Connection, Storage
 from include.errors import SourceError
@@ -651,33 +648,14 @@ def test_table_that_contradicts_itself_is_noticed(
         world.ingest()
 
 
-def test_s3_storage_holds_the_load(served: Served, lake: Lake) -> None:
+def test_s3_storage_holds_the_load(served: Served, s3_lake: Lake) -> None:
     world = served(site_with(*(reading(f"2026-11-03T{hour:02}:00:00") for hour in range(20))))
-    with _s3() as endpoint:
-        world.lake = replace(lake, storage=Storage("s3://lake/data", endpoint, "us-east-1", "key", "secret-of-s3"))
-        world.ingest()
-        world.ingest()
-        assert world.rows("select count(*), max(load_seq) from bronze.nightscout_entries") == [(21, 2)]
-        files = world.rows("from glob('s3://lake/data/bronze/nightscout_entries/**/*.parquet')")
-    assert files
+    world.lake = s3_lake
+    world.ingest()
+    world.ingest()
+    assert world.rows("select count(*), max(load_seq) from bronze.nightscout_entries") == [(21, 2)]
+    assert world.rows(f"from glob('{s3_lake.storage.url}/bronze/nightscout_entries/**/*.parquet')")
     assert not Path("s3:").exists()
-
-
-@contextmanager
-def _s3() -> Iterator[str]:
-    """An S3 server with a bucket `lake`; yields its endpoint."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    try:
-        client = boto3.client(
-            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
-        client.create_bucket(Bucket="lake")
-        yield endpoint
-    finally:
-        server.stop()
 
 
 # dlt keeps to itself
