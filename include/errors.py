@@ -1,9 +1,20 @@
 """Errors that an operator reads: each names the thing, what was expected and the next step, and holds no secret."""
 
+import re
+
+# DuckDB and its postgres extension repeat the statement that failed: of a release's ledger entry, pages.
+_REST = r"""(?:(?!"(?::\s+[A-Za-z]|$)).)"""
+_STATEMENT = re.compile(rf"""(Failed to (?:execute|prepare)(?: query| COPY)? "{_REST}{{60}}){_REST}+""", re.DOTALL)
+
+
+def without_statements(text: str) -> str:
+    """An engine's message with long statements cut after their first words."""
+    return _STATEMENT.sub(r"\1…", text)
+
 
 def first_line(error: BaseException) -> str:
     """What an error says, without what engines add below it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return without_statements(str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 # What libpq says, and DuckDB after it, when a server went away or is not there yet.

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from include.errors import without_statements
 from include.settings import ROOT
 from tests.faults.judge import Difference
 from tests.faults.watch import Seen
@@ -23,6 +24,8 @@ from tests.faults.watch import Seen
 DOCUMENT = ROOT / "docs" / "reliability.md"
 RESULTS = Path(os.environ.get("LAKE_FAULTS_RESULTS", ROOT / ".lakehouse" / "faults"))
 ROUNDS = int(os.environ.get("LAKE_TORTURE_ROUNDS", "3"))
+# Of a message in the document; dbt's lists each model that failed.
+LONGEST = 400
 
 INTRODUCTION = """\
 # Reliability
@@ -143,13 +146,14 @@ class Outcome:
 
 def normalised(message: str) -> str:
     """A message without what differs from run to run: folders, ids, numbers of more than a digit, times."""
-    text = " ".join(message.split())
+    text = without_statements(" ".join(message.split()))
     text = re.sub(r"(?:/[\w.+=@-]+){2,}/?", "…", text)
     text = re.sub(r"\b(?:manual|scheduled|backfill|test)__\S+", "…", text)
     text = re.sub(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\bt_[0-9a-f]{12}\b|\b[0-9a-f]{16,64}\b", "…", text)
     text = re.sub(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?", "…", text)
     text = re.sub(r"\d[\d,.]*\d", "…", text)
-    return re.sub(r"…(?:[ .:/-]?…)+", "…", text)
+    text = re.sub(r"…(?:[ .:/-]?…)+", "…", text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip('… ')}…"
 
 
 def file_of(test: str, results: Path = RESULTS) -> Path:
