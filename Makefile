@@ -69,5 +69,5 @@ clean: ## Stop the stack and delete all that it wrote; asks first
 	@touch $@
 
 .venv/installed-dev: requirements-dev.lock .venv/installed
-	@.venv/bin/uv pip install --quiet --require-hashes -r requirements-dev.lock
+	@.venv/bin/uv pip install --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
 	@touch $@

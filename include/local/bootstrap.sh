@@ -21,5 +21,5 @@ if [ ! -x .venv/bin/python ]; then
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
 echo "Installing $(grep -c '==' "$lock") packages from $lock"
-.venv/bin/uv pip install --quiet --require-hashes -r "$lock"
+.venv/bin/uv pip install --quiet --compile-bytecode --require-hashes -r "$lock"
 .venv/bin/uv pip install --quiet --no-deps --editable .

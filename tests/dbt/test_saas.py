@@ -152,7 +152,8 @@ def test_money_is_divided_exactly(lake: Lake, dbt: Dbt) -> None:
     assert dbt(lake, "show", "--inline", shown).success
 
 
-@pytest.mark.parametrize("seed", [21, pytest.param(22, marks=pytest.mark.torture)])
+@pytest.mark.torture
+@pytest.mark.parametrize("seed", [21, 22])
 def test_any_order_of_loads_ends_in_the_same_tables(lake: Lake, dbt: Dbt, seed: int) -> None:
     chance = random.Random(seed)
     history = _history(chance)

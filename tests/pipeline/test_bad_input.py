@@ -47,6 +47,7 @@ def test_impossible_values_are_set_aside_with_the_reason_and_counted(flow: Flow,
     assert flow.query("select sum(quarantined_records) from gold.mrt_quality_coverage") == [(3,)]
 
 
+@pytest.mark.torture
 def test_timestamps_of_1970_and_of_the_future_reach_no_mart(flow: Flow, site: NightscoutSite) -> None:
     for moment in (1000, int(datetime(2100, 1, 1, tzinfo=UTC).timestamp() * 1000)):
         site.add("entries", {"type": "sgv", "date": moment, "sgv": 100, "device": "share2"})
@@ -56,6 +57,7 @@ def test_timestamps_of_1970_and_of_the_future_reach_no_mart(flow: Flow, site: Ni
     ]
 
 
+@pytest.mark.torture
 def test_text_where_a_number_was_fails_before_anything_is_loaded(flow: Flow, site: NightscoutSite) -> None:
     flow.run(DAY, NEXT)
     before = flow.lake_rows()

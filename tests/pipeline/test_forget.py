@@ -113,6 +113,7 @@ def bronze_rows(flow: DomainFlow) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(600)
 def test_a_person_is_gone_from_everything_and_the_others_are_as_they_were(flow: Flow) -> None:
     assert len(where(flow, GONE)) > 10

@@ -1,4 +1,4 @@
-"""A small history; `make torture` has one of each kind, and draws others at random (test_histories.py)."""
+"""A small history of each kind; others are drawn at random (test_histories.py)."""
 
 import pytest
 
@@ -18,9 +18,8 @@ from tests.pipeline.histories import (
     require_rows_of_a_clean_run,
 )
 
-QUICK = "days out of order, overlapping and twice, with a full refresh"
 HISTORIES: dict[str, History] = {
-    QUICK: [
+    "days out of order, overlapping and twice, with a full refresh": [
         Run(2, until=Until.GOLD),
         Run(1, 2, until=Until.INGEST),
         Run(0, until=Until.GOLD, full_refresh=True),
@@ -42,9 +41,8 @@ HISTORIES: dict[str, History] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [QUICK, *(pytest.param(name, marks=pytest.mark.torture) for name in HISTORIES if name != QUICK)]
-)
+@pytest.mark.torture
+@pytest.mark.parametrize("name", HISTORIES)
 def test_history_ends_in_the_rows_of_one_clean_run(make_flow: MakeFlow, name: str) -> None:
     world = World()
     flow = make_flow(world.sites.values())

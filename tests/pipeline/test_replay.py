@@ -36,6 +36,7 @@ def limit_readings(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setitem(suites.SUITES, Layer.BRONZE, suites._bronze())
 
 
+@pytest.mark.torture
 def test_a_replay_rebuilds_the_days_of_freed_rows_and_a_red_one_changes_nothing(
     make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

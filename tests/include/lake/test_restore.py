@@ -91,9 +91,8 @@ def lose_databases(server: LocalPostgres, *databases: Postgres) -> None:
             connection.execute(sql.SQL("grant connect on database {} to marts_reader").format(name))
 
 
-@pytest.mark.parametrize(
-    "lose", [*(pytest.param(lose, marks=pytest.mark.torture) for lose in (lose_folder, lose_postgres)), lose_both]
-)
+@pytest.mark.torture
+@pytest.mark.parametrize("lose", [lose_folder, lose_postgres, lose_both])
 def test_every_row_comes_back_after(lose: Callable, flow: Flow, server: LocalPostgres) -> None:
     before = (flow.lake_rows(), flow.published_rows(), flow.view_rows(), ledger.read(flow.marts))
     assert all(before[1][mart] for mart in ("mrt_daily_glycaemia", "mrt_glucose_readings"))
@@ -105,6 +104,7 @@ def test_every_row_comes_back_after(lose: Callable, flow: Flow, server: LocalPos
     assert done.files == (0 if lose is lose_postgres else len(done.manifest.files))
 
 
+@pytest.mark.torture
 def test_restored_lakehouse_takes_the_next_day(flow: Flow, server: LocalPostgres) -> None:
     """The last test of this flow: what was restored is not only read."""
     lose_both(server, flow)

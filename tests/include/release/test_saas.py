@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from include import dbt_project
 from include.lake.attach import Lake
@@ -17,6 +18,7 @@ from tests.include.release.building import gate
 GATES = ("gate_bronze", "gate_silver", "gate_gold")
 
 
+@pytest.mark.torture
 def test_marts_are_released_and_their_rows_explained(built_saas: Built, server: LocalPostgres, manifest: Path) -> None:
     models = dbt_project.marts("saas")
     with fresh_database(server, "marts_publisher") as marts:
