@@ -7,6 +7,7 @@ next start of the scheduler. Other executors and components are left alone: they
 
 import importlib
 import inspect
+import logging
 import os
 import sys
 from pathlib import Path
@@ -45,6 +46,8 @@ MODULES = (
 # Of include.dbt_project, which is our own code and so is not imported here.
 PARSED = Path(__file__).parents[2] / "dbt" / "target" / "partial_parse.msgpack"
 
+log = logging.getLogger(__name__)
+
 
 def preload() -> None:
     """Import the tasks' libraries if this is a scheduler with LocalExecutor."""
@@ -63,7 +66,6 @@ def _fill_caches() -> None:
     """What dbt computes anew at each start though it depends on the code alone: 0.9 s."""
     from dbt.adapters.duckdb.credentials import DuckDBCredentials
     from dbt.contracts import project
-    from dbt.contracts.graph.manifest import Manifest
     from dbt.contracts.selection import SelectorFile
     from dbt_common.contracts.constraints import ColumnLevelConstraint, ModelLevelConstraint
 
@@ -81,7 +83,16 @@ def _fill_caches() -> None:
         schema.json_schema()
     inspect.stack()  # remembers the file of each module
     if PARSED.exists():
-        # The code that reads and writes each class of a manifest is made when it is first used.
+        _read_manifest()
+
+
+def _read_manifest() -> None:
+    """dbt makes the code that reads and writes each class of a manifest when it first does so: 0.3 s."""
+    from dbt.contracts.graph.manifest import Manifest
+
+    try:
         manifest = Manifest.from_msgpack(PARSED.read_bytes())
         manifest.build_flat_graph()
         next(iter(manifest.macros.values())).to_dict()
+    except Exception as error:  # noqa: BLE001 - the scheduler can do without; a dbt task says what is wrong with it
+        log.warning("%s could not be read ahead of the tasks: %s", PARSED, error)
