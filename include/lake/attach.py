@@ -123,7 +123,7 @@ class Lake:
 
 
 def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
-    """Whether the attached lake has the table, at the snapshot that the connection reads.
+    """Whether the attached lake has the table or view, at the snapshot that the connection reads.
 
     Asked by binding it, which takes a tenth of what DuckDB takes to list all tables of the lake.
     """

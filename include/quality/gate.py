@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import duckdb
 
-from include.errors import GateError, LakehouseError
+from include.errors import GateError, LakehouseError, first_line
 from include.interval import Interval
 from include.lake import fsck
 from include.lake.attach import ALIAS, Lake
@@ -189,7 +189,7 @@ def _check(connection: duckdb.DuckDBPyConnection, run: _Run) -> _Answers:
                 check="checks_were_evaluated",
                 table=where,
                 expected=f"answers to {len(askable)} checks",
-                observed=f"{type(error).__name__}: {_first_line(error)}",
+                observed=f"{type(error).__name__}: {first_line(error)}",
                 why="What was not evaluated is not known to hold.",
             )
         )
@@ -503,7 +503,3 @@ def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
 def _short(row: dict[str, Any]) -> str:
     text = ", ".join(f"{column}={value}" for column, value in row.items())
     return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

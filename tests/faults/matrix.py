@@ -145,7 +145,7 @@ class Outcome:
 
 
 def normalised(message: str) -> str:
-    """A message without what differs from run to run: folders, ids, numbers of more than a digit, times."""
+    """A message, cut to LONGEST, without what differs from run to run: folders, ids, times, numbers over a digit."""
     text = without_statements(" ".join(message.split()))
     text = re.sub(r"(?:/[\w.+=@-]+){2,}/?", "…", text)
     text = re.sub(r"\b(?:manual|scheduled|backfill|test)__\S+", "…", text)

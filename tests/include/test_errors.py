@@ -11,7 +11,7 @@ def test_a_long_statement_is_cut_and_what_follows_is_kept() -> None:
     assert said == f'Failed to execute query "{INSERT[:60]}…": {LOST}'
 
 
-def test_statements_of_several_lines_do_not_hide_the_reason() -> None:
+def test_a_statement_of_several_lines_is_cut_as_well() -> None:
     copy = 'COPY (SELECT "data_file_id"\nFROM "ducklake"."ducklake_data_file"\nWHERE "table_id" = 5) TO STDOUT'
     said = first_line(RuntimeError(f'Failed to prepare COPY "{copy}": {LOST}'))
     assert "data_file_id" in said.splitlines()[0]

@@ -12,8 +12,6 @@ from include.connections import Postgres
 from include.errors import LakehouseError
 from include.local.saas.database import State, build
 
-DAY = "%Y-%m-%d"
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -22,11 +20,11 @@ def main(
     scale: Annotated[float, typer.Option(help="1 is 20,000 users over 3 years, and about a million events.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Another seed is another company.")] = 1,
     through: Annotated[
-        datetime | None, typer.Option(formats=[DAY], help="UTC day that the data ends before; by default today.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC day that the data ends before; by default today.")
     ] = None,
     start: Annotated[
         datetime | None,
-        typer.Option(formats=[DAY], help="First day; by default the first of the month, three years before."),
+        typer.Option(formats=["%Y-%m-%d"], help="First day; by default the first of the month, three years before."),
     ] = None,
     connection: Annotated[str, typer.Option(help="Connection of the role that owns the database.")] = "saas_demo_owner",
 ) -> None:
