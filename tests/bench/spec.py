@@ -53,11 +53,7 @@ class Clock:
     def wrap(self) -> "Clock":
         """Put a stop-watch around the functions, for the rest of this process."""
         for label, name in self._functions.items():
-            module, _, path = name.partition(":")
-            *outer, last = path.split(".")
-            owner: Any = importlib.import_module(module)
-            for each in outer:
-                owner = getattr(owner, each)
+            owner, last = place_of(name)
             setattr(owner, last, self._watched(label, getattr(owner, last)))
         return self
 
@@ -84,6 +80,16 @@ class Clock:
                 self._running.discard(label)
 
         return watched
+
+
+def place_of(name: str) -> tuple[Any, str]:
+    """What holds the function `module:name` or `module:Class.name`, and the attribute that it is there."""
+    module, _, path = name.partition(":")
+    *outer, last = path.split(".")
+    owner: Any = importlib.import_module(module)
+    for each in outer:
+        owner = getattr(owner, each)
+    return owner, last
 
 
 Step = Callable[[Any, Clock], int]

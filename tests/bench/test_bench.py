@@ -12,7 +12,7 @@ from tests.bench.results import Run, worse
 from tests.bench.rows import ROWS
 from tests.bench.runner import BenchError, Result, Sample, measure, result, value
 from tests.bench.sleeping import broken, idle, memory, nothing, quick, slow
-from tests.bench.spec import Measure, Row, Scale, Size
+from tests.bench.spec import Measure, Row, Scale, Size, place_of
 
 SIZE = Size("some rows", 10)
 
@@ -130,6 +130,12 @@ def test_every_row_has_a_name_of_its_own_and_a_size_at_full_scale() -> None:
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
     assert all(row.sizes.get(Scale.FULL) for row in ROWS)
+
+
+def test_the_functions_that_rows_time_are_there() -> None:
+    timed = {name for row in ROWS for name in row.parts.values()}
+    assert timed
+    assert [name for name in sorted(timed) if not callable(getattr(*place_of(name), None))] == []
 
 
 def test_the_document_shows_every_row_and_says_what_was_not_measured() -> None:

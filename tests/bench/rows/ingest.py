@@ -128,9 +128,9 @@ HTTP = Row(
     run=ingest_http,
     against=pages_alone,
     parts={
-        "fetch and make Arrow": "include.sources.nightscout.pipeline:_fetch_all",
-        "dlt: load": "include.sources.nightscout.pipeline:_load",
-        "check": "include.sources.nightscout.pipeline:_check",
+        "fetch and make Arrow": "include.sources.nightscout.pipeline:_Sites.fetch",
+        "dlt: load": "include.sources.nightscout.pipeline:_Sites.load",
+        "check": "include.sources.nightscout.pipeline:_Sites.check",
     },
     same_work=False,  # pages overlap by a reading, which ours drops
     note="a small load is mostly what a load costs whatever its size: dlt's record, the lake's commits",
@@ -242,9 +242,9 @@ POSTGRES = Row(
     run=ingest_postgres,
     against=copy_alone,
     parts={
-        "read from the source": "include.sources.postgres.pipeline:fetch",
-        "dlt: load": "include.sources.postgres.pipeline:_load",
-        "check": "include.sources.postgres.pipeline:_check",
+        "read from the source": "include.sources.keyed:_Keyed.fetch",
+        "dlt: load": "include.sources.keyed:_Keyed.load",
+        "check": "include.sources.keyed:_Keyed.check",
     },
     note="pages follow each other, where the bound has several connections; rows land by month, keys are checked",
 )
