@@ -17,7 +17,9 @@ from include.lake.writers import hold
 
 ALIAS = "dl"
 log = logging.getLogger(__name__)
-MAX_RETRY_COUNT = 100  # DuckLake's own 10 runs out when several writers commit at once
+# Of a commit that another has overtaken. DuckLake's own 10 tries run out when several writers commit at once, and its
+# own waits (0.1 s, each half as long again) keep who lost a few times waiting until the others have ended.
+RETRY_SQL = "set ducklake_max_retry_count = 100; set ducklake_retry_wait_ms = 20; set ducklake_retry_backoff = 1.05"
 
 
 class Column(NamedTuple):
@@ -84,7 +86,7 @@ class Lake:
         """
         use_passwords(self.catalog)
         connection.execute("load ducklake; load postgres_scanner; set TimeZone = 'UTC'")
-        connection.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
+        connection.execute(RETRY_SQL)
         if self.storage.is_s3:
             connection.execute("load httpfs")
             connection.execute(s3_secret_sql(self.storage))

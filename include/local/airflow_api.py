@@ -77,12 +77,15 @@ class Airflow:
 
     def unfinished_run(self, dag_id: str, interval: Interval) -> str | None:
         """A run of this interval that waits or runs already, if there is one."""
-        for state in ("running", "queued"):
-            runs = self._get(f"/api/v2/dags/{dag_id}/dagRuns", state=state, limit=100)["dag_runs"]
-            for run in runs:
-                if _dates(run.get("conf") or {}) == (str(interval.start.date()), str(interval.end.date())):
-                    return run["dag_run_id"]
+        for run in self.unfinished(dag_id):
+            if _dates(run.get("conf") or {}) == (str(interval.start.date()), str(interval.end.date())):
+                return run["dag_run_id"]
         return None
+
+    def unfinished(self, dag_id: str) -> Iterator[dict[str, Any]]:
+        """The runs of a DAG that run, then those that wait."""
+        for state in ("running", "queued"):
+            yield from self._get(f"/api/v2/dags/{dag_id}/dagRuns", state=state, limit=100)["dag_runs"]
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Start a run with these parameters; returns its run id. The run goes before scheduled ones that wait."""

@@ -26,7 +26,7 @@ import duckdb
 
 from include.errors import is_connection_lost
 from include.lake import fsck
-from include.lake.attach import ALIAS, MAX_RETRY_COUNT, Lake, literal, one_row, one_transaction
+from include.lake.attach import ALIAS, RETRY_SQL, Lake, literal, one_row, one_transaction
 from include.sources.errors import LoadError
 
 if TYPE_CHECKING:
@@ -396,6 +396,6 @@ def _write(connection: duckdb.DuckDBPyConnection, name: str, replaces: str, quer
 def _like_it(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """A cursor with the settings of the connection that it is of, which it does not take over."""
     cursor.execute("set TimeZone = 'UTC'")
-    cursor.execute(f"set ducklake_max_retry_count = {MAX_RETRY_COUNT}")
+    cursor.execute(RETRY_SQL)
     cursor.execute(f"use {ALIAS}")
     return cursor

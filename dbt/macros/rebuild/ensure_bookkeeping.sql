@@ -9,7 +9,12 @@
                 ~ 'site varchar not null, interval_date date not null, fingerprint varchar not null, '
                 ~ 'recorded_at timestamp with time zone not null',
         } -%}
-        {%- for source in graph.sources.values() if source.schema == 'bronze' -%}
+        {#- Of the domains that this run builds: another domain's would be made twice, by its own run at the same time. -#}
+        {%- set domains = [] -%}
+        {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.unique_id in selected_resources -%}
+            {%- do domains.append(node.fqn[2]) -%}
+        {%- endfor -%}
+        {%- for source in graph.sources.values() if source.schema == 'bronze' and source.source_name in domains -%}
             {%- do tables.update({
                 'quarantine.' ~ source.identifier: 'site varchar, interval_date date, record_id varchar, '
                     ~ 'load_seq bigint, rules varchar[], payload json, dag_run_id varchar, snapshot_id bigint, '
