@@ -3,6 +3,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo up down setup test torture reliability bench pr lint format docs lock manifest clean
 
+# Each task of Airflow, and each worker of the tests, is a process: without bytecode it compiles our modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 UV := 0.13.8
 TORTURE ?= tests
 SCALE ?= small

@@ -24,11 +24,17 @@ from include.local.postgres import LocalPostgres
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="lake-airflow-")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+# Of DuckDB. The tables of tests are small: on two cores, three workers with a thread each need a fifth less CPU.
+THREADS = 1
 
 # The longest files start first, or a worker ends the suite alone with one of them.
 LONGEST = ("test_scheduler.py", "test_repeatable.py", "test_red_gates.py", "test_bad_input.py", "test_pipeline.py")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault("LAKE_THREADS", str(THREADS))  # for what tests start; not where the bench imports this file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,17 +66,23 @@ def extensions(scratch: Path) -> Path:
     return directory
 
 
+def lake_in(folder: Path, catalog: Postgres, extensions: Path, storage: Storage | None = None) -> Lake:
+    """A lake whose files are in a folder, or in a bucket."""
+    return Lake(
+        catalog=catalog,
+        storage=storage or Storage(str(folder / "lake")),
+        extensions=extensions,
+        temp_directory=folder / "duckdb",
+        memory_limit="2GB",
+        threads=THREADS,
+    )
+
+
 @pytest.fixture
 def lake(server: LocalPostgres, extensions: Path, tmp_path: Path) -> Iterator[Lake]:
     """An empty lake of its own: a catalog database and a folder."""
     with fresh_database(server, "lake") as catalog:
-        yield Lake(
-            catalog=catalog,
-            storage=Storage(str(tmp_path / "lake")),
-            extensions=extensions,
-            temp_directory=tmp_path / "duckdb",
-            memory_limit="2GB",
-        )
+        yield lake_in(tmp_path, catalog, extensions)
 
 
 @pytest.fixture

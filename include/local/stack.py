@@ -317,13 +317,11 @@ def _fernet_key() -> str:
 def prepare_databases() -> None:
     """The lake's schemas, what its readers may see, and the ledger; repeatable."""
     from include import runtime
-    from include.lake import catalog
-    from include.layers import MARTS_SCHEMA, META_SCHEMA, QUARANTINE_SCHEMA, Layer
+    from include.lake import catalog, schemas
     from include.release import ledger
 
     with runtime.lake().open() as connection:
-        for schema in (*Layer, MARTS_SCHEMA, QUARANTINE_SCHEMA, META_SCHEMA):
-            connection.execute(f"create schema if not exists {schema}")
+        schemas.ensure(connection)
     catalog.let_read(runtime.lake())
     ledger.ensure(runtime.marts())
 

@@ -12,10 +12,10 @@ import psycopg
 from psycopg import sql
 
 from include.connections import Connection, Postgres, Storage
+from include.lake import schemas
 from include.lake.attach import Lake
 from include.lake.extensions import link_extensions
 from include.lake.passfile import use_passwords
-from include.layers import MARTS_SCHEMA, META_SCHEMA, QUARANTINE_SCHEMA, Layer
 from include.local import postgres
 from include.local.postgres import LocalPostgres
 from include.release import ledger
@@ -57,8 +57,7 @@ class Places:
                 catalog, Storage(str(folder / "lake")), self.extensions, folder / "tmp", memory_limit=MEMORY_LIMIT
             )
             with lake.open() as connection:
-                for schema in (*Layer, MARTS_SCHEMA, QUARANTINE_SCHEMA, META_SCHEMA):
-                    connection.execute(f"create schema if not exists {schema}")
+                schemas.ensure(connection)
             yield lake
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from include.lake import schemas
 from include.lake.attach import Lake
+from include.layers import Layer
 
 LINEAGE = {
     "site": "varchar not null",
@@ -113,7 +115,7 @@ def columns(stream: str) -> dict[str, str]:
 def create_bronze(lake: Lake, streams: Iterable[str] = STREAMS) -> None:
     """Empty bronze tables, partitioned as ingest makes them. Repeatable."""
     with lake.open() as connection:
-        connection.execute("create schema if not exists bronze")
+        schemas.ensure(connection, Layer)
         for stream in streams:
             table = f"bronze.nightscout_{stream}"
             spelled = ", ".join(f'"{name}" {kind}' for name, kind in columns(stream).items())

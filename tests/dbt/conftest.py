@@ -1,5 +1,6 @@
 """dbt in this process, on a test's own lake; the project is parsed once a session, and one lake is built once."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from include.lake.dbt_environment import dbt_environment, parse_environment
 from include.lake.passfile import use_passwords
 from include.local.postgres import LocalPostgres
 from include.quality.quarantine import set_aside
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, lake_in
 from tests.dbt.bronze import create_bronze, entry, load, treatment
 from tests.include.quality.conftest import Built
 from tests.sampled import ingest_all, sampled
@@ -111,7 +112,7 @@ def built_from_sample(
         def build(domain: str) -> Built:
             folder = tmp_path_factory.mktemp(f"built_{domain}")
             catalog = stack.enter_context(fresh_database(server, "lake"))
-            lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+            lake = lake_in(folder, catalog, extensions)
             with sampled(domain, server, extensions, folder / "source") as sample:
                 ingest_all(lake, domain, sample.interval)
             set_aside(lake, domain, "fixture", sample.interval)
@@ -139,7 +140,7 @@ def finished_lake(
 ) -> Iterator[Lake]:
     folder = tmp_path_factory.mktemp("finished")
     with fresh_database(server, "lake") as catalog:
-        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        lake = lake_in(folder, catalog, extensions)
         create_bronze(lake)
         readings = [entry(at(day, 5 * slot), 100 + slot % 7) for day in BUILT_DAYS for slot in range(288)]
         load(lake, "entries", BUILT_DAYS, readings)
@@ -159,7 +160,7 @@ def built_lake(finished_lake: Lake, server: LocalPostgres, tmp_path: Path) -> It
 def copy_of(finished: Lake, server: LocalPostgres, data: Path) -> Iterator[Lake]:
     """A copy of a lake, catalog and files, which takes a moment where building it takes long; dropped afterwards."""
     template, copy = finished.catalog.database, f"t_{uuid.uuid4().hex[:12]}"
-    shutil.copytree(finished.storage.url, data)
+    shutil.copytree(finished.storage.url, data, copy_function=os.link)  # nobody writes into a file that is there
     with psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True) as connection:
         # The last dbt of this process still holds the template open.
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [template])
@@ -169,9 +170,11 @@ def copy_of(finished: Lake, server: LocalPostgres, data: Path) -> Iterator[Lake]
     use_passwords(catalog)
     with psycopg.connect(catalog.conninfo()) as connection:
         connection.execute("update ducklake.ducklake_metadata set value = %s where key = 'data_path'", [f"{data}/"])
-    yield replace(finished, catalog=catalog, storage=Storage(str(data)))
-    with psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(copy)))
+    try:
+        yield replace(finished, catalog=catalog, storage=Storage(str(data)))
+    finally:
+        with psycopg.connect(server.as_role("postgres", "postgres").conninfo(), autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(copy)))
 
 
 def at(day: date, minute: int) -> datetime:

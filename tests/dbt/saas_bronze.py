@@ -8,7 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from include.lake import schemas
 from include.lake.attach import Lake
+from include.layers import Layer
 
 SITE = "demo_app"
 LINEAGE = {
@@ -144,7 +146,7 @@ def columns(stream: str) -> dict[str, str]:
 def create_bronze(lake: Lake, streams: Iterable[str] = STREAMS) -> None:
     """Empty bronze tables; not partitioned, since a file for each day of years makes tests slow. Repeatable."""
     with lake.open() as connection:
-        connection.execute("create schema if not exists bronze")
+        schemas.ensure(connection, Layer)
         for stream in streams:
             spelled = ", ".join(f'"{name}" {kind}' for name, kind in columns(stream).items())
             connection.execute(f"create table if not exists bronze.saas_{stream} ({spelled})")

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from include.connections import Storage
 from include.dbt_project import PROJECT_DIR
 from include.lake.attach import Lake
 from include.local.postgres import LocalPostgres
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, lake_in
 from tests.dbt import conftest, saas_reference
 from tests.dbt.conftest import KEYS, SAAS, Dbt, copy_of, models_of
 from tests.dbt.saas_bronze import STREAMS, Record, at, change, create_bronze, load, rates, set_aside
@@ -322,7 +321,7 @@ def finished_saas_lake(
 ) -> Iterator[Lake]:
     folder = tmp_path_factory.mktemp("finished-saas")
     with fresh_database(server, "lake") as catalog:
-        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        lake = lake_in(folder, catalog, extensions)
         history = _history(random.Random(1), accounts=40)
         create_bronze(lake)
         for stream in STREAMS:

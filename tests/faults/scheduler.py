@@ -41,6 +41,7 @@ def flow_of(stack: Stack, server: SiteServer) -> Flow:
         stack.home / "extensions",
         stack.home / "tmp",
         memory_limit="2GB",
+        threads=1,
     )
     reader = Postgres.of(connection("marts_reader"))
     return Flow(lake, Postgres.of(connection("marts")), stack.home, server, reader)

@@ -17,7 +17,6 @@ from psycopg import sql
 
 from include.connections import Postgres, Storage
 from include.interval import Interval
-from include.lake.attach import Lake
 from include.lake.files import s3_client
 from include.lake.passfile import use_passwords
 from include.layers import Layer
@@ -133,7 +132,7 @@ class World:
         marts = self._database(f"{name}_marts", "marts_publisher", template and f"{template}_marts")
         reader = self.server.as_role("marts_reader", marts.database)
         use_passwords(catalog, marts, reader)
-        lake = Lake(catalog, storage, self._extensions, home / "duckdb", memory_limit="2GB")
+        lake = Lake(catalog, storage, self._extensions, home / "duckdb", memory_limit="2GB", threads=1)
         return Flow(lake, marts, home, self._site_server, reader)
 
     def _database(self, name: str, role: str, template: str | None) -> Postgres:

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from include.connections import Connection, Storage
-from include.lake.attach import Lake
+from include.connections import Connection
 from include.local import saas
 from include.local.postgres import LocalPostgres
 from include.quality.quarantine import set_aside
 from include.sources.postgres.databases import Database
 from include.sources.postgres.pipeline import ingest
 from include.sources.saas.streams import STREAMS
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, lake_in
 from tests.dbt import bronze
 from tests.dbt.conftest import NIGHTSCOUT, SAAS, Dbt, built_from_sample, dbt, parsed_project
 from tests.include.quality.conftest import DAYS, INTERVAL, ONE_DAY, Built, at, load_days, readings
@@ -42,7 +41,7 @@ def built(
     """All layers, as loads, the bronze gate and dbt leave them. Whoever changes it puts it back."""
     folder = tmp_path_factory.mktemp("built")
     with fresh_database(server, "lake") as catalog:
-        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        lake = lake_in(folder, catalog, extensions)
         bronze.create_bronze(lake)
         load_days(lake, DAYS)
         # One impossible value, to be set aside, so that quarantine is not empty.
@@ -62,7 +61,7 @@ def built_saas(
     """All layers of the subscription business: the demo's database, made small and loaded as ingest does."""
     folder = tmp_path_factory.mktemp("built_saas")
     with fresh_database(server, "lake") as catalog, fresh_database(server, "saas_owner") as source:
-        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        lake = lake_in(folder, catalog, extensions)
         saas.build(source, extensions, saas.State.of(0.05, 1, date(2026, 3, 4), date(2024, 12, 1)))
         there = Connection("saas_demo_app", host=source.host, login=source.user, schema=source.database)
         for stream in STREAMS.values():

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from include.connections import Postgres, Storage
-from include.lake.attach import Lake
 from include.local.nightscout import NightscoutSite, serve
 from include.local.postgres import LocalPostgres
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, lake_in
 from tests.pipeline.flow import Flow, SampledFlow
 from tests.sampled import sampled
 
@@ -27,9 +26,7 @@ def flow_maker(server: LocalPostgres, extensions: Path, folder: Path) -> Iterato
             home.mkdir()
             catalog: Postgres = stack.enter_context(fresh_database(server, "lake"))
             marts: Postgres = stack.enter_context(fresh_database(server, "marts_publisher"))
-            files = storage or Storage(str(home / "lake"))
-            # One thread: with several, DuckDB takes twice as long over tables this small.
-            lake = Lake(catalog, files, extensions, home / "duckdb", memory_limit="2GB", threads=1)
+            lake = lake_in(home, catalog, extensions, storage)
             reader = server.as_role("marts_reader", marts.database)
             flow = Flow(lake, marts, home, stack.enter_context(serve(sites)), reader)
             made.append(flow)
@@ -54,7 +51,7 @@ def sampled_flow(server: LocalPostgres, extensions: Path, manifest: Path, tmp_pa
             sample = stack.enter_context(sampled(domain, server, extensions, tmp_path / "source"))
             catalog = stack.enter_context(fresh_database(server, "lake"))
             marts = stack.enter_context(fresh_database(server, "marts_publisher"))
-            lake = Lake(catalog, Storage(str(tmp_path / "lake")), extensions, tmp_path / "duckdb", memory_limit="2GB")
+            lake = lake_in(tmp_path, catalog, extensions)
             return SampledFlow(domain, sample, lake, marts, tmp_path, server.as_role("marts_reader", marts.database))
 
         yield make

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from include.connections import Connection, Postgres, Storage
+from include.connections import Connection, Postgres
 from include.interval import Interval
 from include.lake.attach import Lake
 from include.local import saas
@@ -18,7 +18,7 @@ from include.local.postgres import LocalPostgres
 from include.sources.postgres.databases import Database
 from include.sources.postgres.pipeline import ingest
 from include.sources.saas.streams import STREAMS
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, lake_in
 from tests.dbt.conftest import KEYS
 from tests.pipeline.flow import DomainFlow
 
@@ -80,7 +80,7 @@ def make(server: LocalPostgres, extensions: Path, source: Postgres, manifest: Pa
             home = tmp_path / catalog.database
             home.mkdir()
             marts = stack.enter_context(fresh_database(server, "marts_publisher"))
-            lake = Lake(catalog, Storage(str(home / "lake")), extensions, home / "duckdb", memory_limit="2GB")
+            lake = lake_in(home, catalog, extensions)
             return SaasFlow(lake, marts, home, source)
 
         yield new

@@ -23,7 +23,7 @@ from include.layers import Layer
 from include.local.nightscout import demo_sites, serve
 from include.local.postgres import LocalPostgres
 from include.release import ledger, reproduce
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, lake_in
 from tests.include.release.building import Releasing, build, close_lake, whole, write
 from tests.pipeline.flow import TABLES, Flow
 
@@ -44,7 +44,7 @@ def flow(
     with ExitStack() as stack:
         catalog = stack.enter_context(fresh_database(server, "lake"))
         marts = stack.enter_context(fresh_database(server, "marts_publisher"))
-        lake = Lake(catalog, Storage(str(home / "lake")), extensions, home / "duckdb", memory_limit="2GB")
+        lake = lake_in(home, catalog, extensions)
         flow = Flow(
             lake, marts, home, stack.enter_context(serve(demo_sites(FIRST - DAY, FIRST + 2 * DAY, secret_seed="test")))
         )

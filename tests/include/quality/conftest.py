@@ -1,16 +1,13 @@
 """A small sound lake, built once by the loader's rules, the gate and dbt; and lakes that hold bronze only."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-import duckdb
 import pytest
 
 from include.interval import Interval
 from include.lake.attach import Lake
 from tests.dbt import bronze
-from tests.include.quality.mutations import spelled_columns
 
 ONE_DAY = timedelta(days=1)
 FIRST = date(2026, 3, 1)
@@ -99,13 +96,6 @@ class Built:
     lake: Lake
     snapshot: int
     interval: Interval = INTERVAL
-
-    def put_back(self, connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
-        """Make tables again what they were, NOT NULL included, which `create table as` would lose."""
-        for table in tables:
-            spelled = spelled_columns(connection, table)
-            connection.execute(f"create or replace temp table kept as from {table} at (version => {self.snapshot})")
-            connection.execute(f"create or replace table {table} ({spelled}); insert into {table} from kept")
 
 
 def built_lake_of(request: pytest.FixtureRequest, domain: str) -> Built:

@@ -1,28 +1,23 @@
 """The suites of every domain on a lake of its own: green when it is sound, red on each way to break it."""
 
-import re
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from include.errors import GateError
 from include.layers import Layer
+from include.local.postgres import LocalPostgres
 from include.quality.checks import Check, Scope, Severity
 from include.quality.gate import run_gate
 from include.quality.results import read_result
 from include.quality.suites import domains, suite
-from tests.include.quality.conftest import Built, built_lake_of
+from tests.dbt.conftest import copy_of
+from tests.include.quality.conftest import built_lake_of
 
 NOW = "2026-03-05 00:00:00+00"
-Writer = Callable[[Built], duckdb.DuckDBPyConnection]
-TABLE = re.compile(r"(?:insert into|update|delete from) ([a-z]+\.[a-z_]+)")
-
 
 Round = tuple[str, Layer, tuple[Check, ...]]
 
@@ -57,37 +52,26 @@ def test_a_sound_lake_passes_without_a_warning(
 @pytest.mark.parametrize(("domain", "layer", "checks"), list(rounds()), ids=name_of)
 def test_breaking_what_a_check_states_turns_it_red(
     request: pytest.FixtureRequest,
-    writer: Writer,
+    server: LocalPostgres,
     domain: str,
     layer: Layer,
     checks: tuple[Check, ...],
     tmp_path: Path,
 ) -> None:
     built = built_lake_of(request, domain)
-    connection, scope = writer(built), Scope(built.interval, NOW)
-    statements = [scope.fill(sql) for check in checks for sql in check.breaks]
-    try:
-        for statement in statements:
-            connection.execute(statement)
-        one_each = replace(suite(domain, layer), checks=checks)
+    scope = Scope(built.interval, NOW)
+    one_each = replace(suite(domain, layer), checks=checks)
+    with copy_of(built.lake, server, tmp_path / "lake") as lake:
+        with lake.open() as connection:
+            for statement in [scope.fill(sql) for check in checks for sql in check.breaks]:
+                connection.execute(statement)
         try:
-            result = run_gate(built.lake, domain, layer, built.interval, "run", tmp_path, suite=one_each, judge=False)
+            result = run_gate(lake, domain, layer, built.interval, "run", tmp_path, suite=one_each, judge=False)
         except GateError:
             result = read_result(tmp_path, "run", layer.gate)
-        for severity, found in ((Severity.FAIL, result.failed), (Severity.WARN, result.warned)):
-            red, expected = {finding.check for finding in found}, {c.name for c in checks if c.severity is severity}
-            assert not expected - red, (
-                f"`breaks` of {sorted(expected - red)} does not break it: nothing shows it can fail"
-            )
-            assert not red - expected, f"{sorted(red - expected)} went red from what breaks other checks"
-            assert not [finding for finding in found if "an error" in finding.observed]
-        assert result.success == all(check.severity is Severity.WARN for check in checks)
-    finally:
-        built.put_back(connection, {name for statement in statements for name in TABLE.findall(statement)})
-
-
-@pytest.fixture(scope="module")
-def writer() -> Iterable[Writer]:
-    """A connection to each lake, kept open: opening takes longer than most mutations."""
-    with ExitStack() as stack:
-        yield cache(lambda built: stack.enter_context(built.lake.open()))
+    for severity, found in ((Severity.FAIL, result.failed), (Severity.WARN, result.warned)):
+        red, expected = {finding.check for finding in found}, {c.name for c in checks if c.severity is severity}
+        assert not expected - red, f"`breaks` of {sorted(expected - red)} does not break it: nothing shows it can fail"
+        assert not red - expected, f"{sorted(red - expected)} went red from what breaks other checks"
+        assert not [finding for finding in found if "an error" in finding.observed]
+    assert result.success == all(check.severity is Severity.WARN for check in checks)

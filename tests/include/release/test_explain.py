@@ -14,11 +14,12 @@ from include.domains import domains
 from include.errors import ReleaseError
 from include.interval import Interval
 from include.layers import Layer
+from include.local.postgres import LocalPostgres
 from include.release import cli, explain_page
 from include.release.certify import release
 from include.release.explain import Explanation, explain, parse_where, upstreams
 from tests.conftest import fresh_database
-from tests.dbt.conftest import NIGHTSCOUT
+from tests.dbt.conftest import NIGHTSCOUT, copy_of
 from tests.include.quality.conftest import DAYS, ONE_DAY, Built, at, readings
 from tests.include.release.building import gate
 
@@ -103,28 +104,26 @@ def test_each_row_of_each_mart_leads_to_as_many_readings_as_it_counts(built: Bui
         assert sum(each.rows for each in found.requests if each.table.endswith("entries")) == expected
 
 
-def test_an_old_release_is_explained_as_it_was(built: Built, marts: Postgres, dbt: Any) -> None:
+def test_an_old_release_is_explained_as_it_was(
+    built: Built, server: LocalPostgres, marts_server: Postgres, dbt: Any, tmp_path: Path
+) -> None:
     from tests.dbt import bronze
 
-    with built.lake.open() as connection:
-        tables = connection.execute(
-            "select schema_name || '.' || table_name from duckdb_tables() where database_name = 'dl'"
-        ).fetchall()
-    try:
+    marts = marts_server
+    with copy_of(built.lake, server, tmp_path / "lake") as lake:
+        copied = replace(built, lake=lake)
+        certify(copied, marts, built.snapshot, "run-1")
         half = readings("ada", DAY, [100.0] * 144)
-        bronze.load(built.lake, "entries", [DAY], half, sites=["ada"], fetched_at=at(DAYS[-1] + ONE_DAY, 90))
-        dbt(built.lake, "run", *NIGHTSCOUT)
-        with built.lake.open() as connection:
+        bronze.load(lake, "entries", [DAY], half, sites=["ada"], fetched_at=at(DAYS[-1] + ONE_DAY, 90))
+        dbt(lake, "run", *NIGHTSCOUT)
+        with lake.open() as connection:
             newest = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()[0][0]
-        assert certify(built, marts, newest, "run-2") == 2
+        assert certify(copied, marts, newest, "run-2") == 2
         where = f"site=ada,local_date={DAY}"
-        now, then = (ask(built, marts, "mrt_daily_glycaemia", where, number) for number in (None, 1))
-        assert (now.entry.release_id, now.row["readings"], rows(now)["bronze.nightscout_entries"]) == (2, 144, 144)
-        assert (then.entry.release_id, then.row["readings"], rows(then)["bronze.nightscout_entries"]) == (1, 288, 288)
-        assert now.requests[0].columns["load_seq"] > then.requests[0].columns["load_seq"]
-    finally:
-        with built.lake.open() as connection:
-            built.put_back(connection, [table for (table,) in tables])
+        now, then = (ask(copied, marts, "mrt_daily_glycaemia", where, number) for number in (None, 1))
+    assert (now.entry.release_id, now.row["readings"], rows(now)["bronze.nightscout_entries"]) == (2, 144, 144)
+    assert (then.entry.release_id, then.row["readings"], rows(then)["bronze.nightscout_entries"]) == (1, 288, 288)
+    assert now.requests[0].columns["load_seq"] > then.requests[0].columns["load_seq"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from include.connections import Postgres, Storage
+from include.connections import Postgres
 from include.dbt_project import Column, Model
 from include.interval import Interval
 from include.lake.attach import Lake
@@ -13,7 +13,7 @@ from include.local.postgres import LocalPostgres
 from include.quality import results
 from include.quality.results import Finding, GateResult
 from include.release import certify, rollback
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, lake_in
 
 MODELS = [
     Model(
@@ -30,7 +30,7 @@ MODELS = [
 def two_releases(server: LocalPostgres, extensions: Path, folder: Path) -> Iterator[tuple[Lake, Postgres]]:
     """A lake and a marts database with the releases of two days; the gates' results are in `quality` of the folder."""
     with fresh_database(server, "lake") as catalog, fresh_database(server, "marts_publisher") as marts:
-        lake = Lake(catalog, Storage(str(folder / "lake")), extensions, folder / "duckdb", memory_limit="2GB")
+        lake = lake_in(folder, catalog, extensions)
         for run, rows in (("2026-11-01", 3), ("2026-11-02", 5)):
             release(lake, marts, folder / "quality", f"scheduled__{run}", date.fromisoformat(run), rows=rows)
         yield lake, marts
