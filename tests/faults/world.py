@@ -17,6 +17,7 @@ from psycopg import sql
 
 from include.connections import Postgres, Storage
 from include.interval import Interval
+from include.lake.attach import Lake
 from include.lake.files import s3_client
 from include.lake.passfile import use_passwords
 from include.layers import Layer
