@@ -23,7 +23,8 @@ bound on the same data in the same run on the same machine, so that a figure mea
   the scheduler it is the sum over Airflow's processes and tasks, in which pages that they share count for each.
 - **Where the time goes**: seconds of ours by part, of the median sample. What is left is everything else.
 
-`make bench` runs the small scale, and fails where a figure is worse than the recorded one by half.
+`make bench`, part of what every change must pass, runs the small scale, and fails where a figure is worse than the
+recorded one by half, three times.
 `python -m tests.bench --list` names the rows, `ONLY=` chooses some; a run that was stopped goes on where it was.
 """
 HEADER = (

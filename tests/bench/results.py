@@ -1,6 +1,7 @@
 """Results as files: those of a run, which goes on from them, and the recorded ones, which the guard compares with."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -25,9 +26,11 @@ class Run:
     machine: dict[str, str]
     results: dict[str, Result] = field(default_factory=dict)
 
-    def add(self, results: Iterable[Result]) -> None:
+    def add(self, results: Iterable[Result], *, if_better: bool = False) -> None:
         for result in results:
-            self.results[result.key] = result
+            before = self.results.get(result.key)
+            if not (if_better and before and before.value <= result.value):
+                self.results[result.key] = result
 
     def has(self, row: Row, commit: str) -> bool:
         """Whether every size of a row was measured with this code."""
@@ -52,19 +55,22 @@ class Run:
         return cls(scale, content["machine"], {result.key: result for result in made})
 
 
-def worse(results: Iterable[Result], recorded: Mapping[str, Result], rows: Mapping[str, Row]) -> list[str]:
-    """A sentence for each result that is worse than its recorded value by half."""
-    said = []
-    for result in results:
-        before = recorded.get(result.key)
-        if before is None:
-            continue
-        spare = SPARE_SECONDS if rows[result.row].measure is Measure.EXTRA_SECONDS else 0.0
-        most = before.value * WORSE + spare if before.value > 0 else spare or before.value
-        if result.value > most:
-            said.append(
-                f"{result.key}: {result.value:.2f}, recorded is {before.value:.2f} and at most {most:.2f} passes. Find "
-                "what made it slower (the parts in docs/performance.md say where the time was), or, if it is meant to "
-                "be, record it: make bench RECORD=yes."
-            )
-    return said
+def worse(results: Iterable[Result], recorded: Mapping[str, Result], rows: Mapping[str, Row]) -> list[Result]:
+    """The results that are worse than their recorded value by half."""
+    return [result for result in results if result.value > _most(recorded.get(result.key), rows[result.row])]
+
+
+def words(result: Result, before: Result, row: Row) -> str:
+    """What is said of a result that is worse than the recorded one."""
+    return (
+        f"{result.key}: {result.value:.2f}, recorded is {before.value:.2f} and at most {_most(before, row):.2f} "
+        "passes. Find what made it slower (the parts in docs/performance.md say where the time was), or, if it is meant "
+        "to be, record it: make bench RECORD=yes."
+    )
+
+
+def _most(before: Result | None, row: Row) -> float:
+    if before is None:
+        return math.inf
+    spare = SPARE_SECONDS if row.measure is Measure.EXTRA_SECONDS else 0.0
+    return before.value * WORSE + spare if before.value > 0 else spare or before.value

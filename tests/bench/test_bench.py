@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import __main__ as bench
 from tests.bench import document, results
 from tests.bench.__main__ import chosen
-from tests.bench.results import Run, worse
+from tests.bench.results import Run, words, worse
 from tests.bench.rows import ROWS
 from tests.bench.runner import BenchError, Result, Sample, measure, result, value
 from tests.bench.sleeping import broken, idle, memory, nothing, quick, slow
@@ -95,7 +96,8 @@ def test_worse_by_half_fails_and_names_the_row() -> None:
     recorded = {result_of(2.0).key: result_of(2.0)}
     rows = {"sleep": ROW}
     assert worse([result_of(2.9)], recorded, rows) == []
-    (said,) = worse([result_of(3.1)], recorded, rows)
+    (slower,) = worse([result_of(3.1)], recorded, rows)
+    said = words(slower, recorded[slower.key], ROW)
     assert said.startswith("sleep: some rows: 3.10, recorded is 2.00 and at most 3.00 passes.")
     assert worse([result_of(99.0)], {}, rows) == []
 
@@ -105,6 +107,27 @@ def test_small_differences_of_seconds_are_not_worse() -> None:
     recorded = {result_of(0.01).key: result_of(0.01)}
     assert worse([result_of(0.15)], recorded, rows) == []
     assert len(worse([result_of(0.4)], recorded, rows)) == 1
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [((9.0, 2.5), []), ((9.0, 8.0, 7.0, 2.5), ["sleep: some rows: 7.00, recorded is 2.00 and at most 3.00 passes."])],
+)
+def test_a_figure_is_worse_if_it_is_so_three_times(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, figures: tuple[float, ...], expected: list[str]
+) -> None:
+    Run(Scale.SMALL, {}, {result_of(2.0).key: result_of(2.0)}).write(tmp_path)
+    monkeypatch.setattr(bench, "RECORDED", tmp_path)
+    measured = iter(figures)
+
+    def measure(due: list[Row], run: Run, runs: int, *, again: bool) -> list[str]:
+        run.add([result_of(next(measured))], if_better=again)
+        return []
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    run = Run(Scale.SMALL, {})
+    measure([ROW], run, 0, again=False)
+    assert [said[: len(start)] for said, start in zip(bench._guard([ROW], run, 0), expected, strict=True)] == expected
 
 
 def test_a_run_goes_on_with_what_this_code_has_not_measured(tmp_path: Path) -> None:
