@@ -64,8 +64,8 @@ def words(result: Result, before: Result, row: Row) -> str:
     """What is said of a result that is worse than the recorded one."""
     return (
         f"{result.key}: {result.value:.2f}, recorded is {before.value:.2f} and at most {_most(before, row):.2f} "
-        "passes. Find what made it slower (the parts in docs/performance.md say where the time was), or, if it is to be "
-        "so, record it: make bench RECORD=yes."
+        "passes. Find what made it slower (the parts in docs/performance.md say where the time was), or, if it is "
+        "meant to be, record it: make bench RECORD=yes."
     )
 
 
