@@ -3,13 +3,19 @@
 import re
 
 # DuckDB and its postgres extension repeat the statement that failed: of a release's ledger entry, pages.
-_REST = r"""(?:(?!"(?::\s+[A-Za-z]|$)).)"""
-_STATEMENT = re.compile(rf"""(Failed to (?:execute|prepare)(?: query| COPY)? "{_REST}{{60}}){_REST}+""", re.DOTALL)
+_STATEMENT = re.compile(
+    r"""(Failed to (?:execute|prepare)(?: query| COPY)? ")((?:(?!"(?::\s+[A-Za-z]|$)).)+)""", re.DOTALL
+)
+SHOWN = 60
 
 
 def without_statements(text: str) -> str:
-    """An engine's message with long statements cut after their first words."""
-    return _STATEMENT.sub(r"\1…", text)
+    """An engine's message with statements on one line, and long ones cut after their first words."""
+    return _STATEMENT.sub(lambda found: found[1] + _shortened(" ".join(found[2].split())), text)
+
+
+def _shortened(statement: str) -> str:
+    return statement if len(statement) <= SHOWN else f"{statement[:SHOWN]}…"
 
 
 def first_line(error: BaseException) -> str:

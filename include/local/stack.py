@@ -315,13 +315,15 @@ def _fernet_key() -> str:
 
 
 def prepare_databases() -> None:
-    """The lake's schemas, what its readers may see, and the ledger; repeatable."""
+    """The lake's schemas and bookkeeping, what its readers may see, and the ledger; repeatable."""
     from include import runtime
     from include.lake import catalog, schemas
+    from include.quality.quarantine import ensure_bookkeeping
     from include.release import ledger
 
     with runtime.lake().open() as connection:
         schemas.ensure(connection)
+        ensure_bookkeeping(connection)
     catalog.let_read(runtime.lake())
     ledger.ensure(runtime.marts())
 

@@ -64,6 +64,11 @@ def ensure_tables(lake: Lake, domain: str) -> None:
         _ensure_tables(connection, suite_of(domain, Layer.BRONZE))
 
 
+def ensure_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the tables that all domains write to. Set-up does, so that no two first runs create them at once."""
+    _ensure(connection, META_SCHEMA, {"watermarks": _WATERMARK_COLUMNS, "quarantine_applied": _APPLIED_COLUMNS})
+
+
 def set_aside(
     lake: Lake, domain: str, dag_run_id: str, interval: Interval | None = None, suite: Suite | None = None
 ) -> dict[str, SetAside]:
@@ -277,7 +282,7 @@ def _judged(connection: duckdb.DuckDBPyConnection, table: str) -> int:
 
 
 def _ensure_tables(connection: duckdb.DuckDBPyConnection, suite: Suite) -> None:
-    _ensure(connection, META_SCHEMA, {"watermarks": _WATERMARK_COLUMNS, "quarantine_applied": _APPLIED_COLUMNS})
+    ensure_bookkeeping(connection)
     _ensure(connection, QUARANTINE_SCHEMA, dict.fromkeys(suite.row_rules, _QUARANTINE_COLUMNS))
 
 

@@ -14,8 +14,10 @@ def test_a_long_statement_is_cut_and_what_follows_is_kept() -> None:
 def test_a_statement_of_several_lines_is_cut_as_well() -> None:
     copy = 'COPY (SELECT "data_file_id"\nFROM "ducklake"."ducklake_data_file"\nWHERE "table_id" = 5) TO STDOUT'
     said = first_line(RuntimeError(f'Failed to prepare COPY "{copy}": {LOST}'))
-    assert "data_file_id" in said.splitlines()[0]
-    assert without_statements(f'Failed to prepare COPY "{copy}": {LOST}').endswith(f'…": {LOST}')
+    assert said == f'Failed to prepare COPY "{" ".join(copy.split())[:60]}…": {LOST}'
+    assert without_statements(f'Failed to execute query "\n select 1\n": {LOST}\n\tThis') == (
+        f'Failed to execute query "select 1": {LOST}\n\tThis'
+    )
 
 
 def test_short_statements_and_other_messages_stay_as_they_are() -> None:
