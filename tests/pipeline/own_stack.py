@@ -48,9 +48,19 @@ class Stack:
 
     def airflow_command(self, command: str) -> subprocess.CompletedProcess[str]:
         """A command of Airflow's own, in the environment that set-up wrote."""
-        script = f'. "{self.home / "env"}" && {Path(sys.executable).parent}/airflow {command}'
+        return self.command(f"airflow {command}")
+
+    def command(self, command: str) -> subprocess.CompletedProcess[str]:
+        """A command of the virtual environment, in the environment that set-up wrote."""
+        script = f'. "{self.home / "env"}" && exec {Path(sys.executable).parent}/{command}'
         return subprocess.run(
-            ["sh", "-c", script], env=self.environment, capture_output=True, text=True, timeout=300, check=False
+            ["sh", "-c", script],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
     def variable(self, name: str) -> str:

@@ -1,6 +1,6 @@
 """Every row, in the order of the table."""
 
-from tests.bench.rows import dags, gates, ingest, peers, release, scheduler, transform
+from tests.bench.rows import dags, gate_peers, gates, ingest, peers, release, scheduler, transform
 from tests.bench.spec import Row
 
 ROWS: tuple[Row, ...] = (
@@ -11,7 +11,9 @@ ROWS: tuple[Row, ...] = (
     transform.GOLD,
     scheduler.LAYER,
     scheduler.DAY,
+    scheduler.BY_HAND,
     *gates.ROWS,
+    *gate_peers.ROWS,
     *release.ROWS,
     transform.INCREMENTAL,
     transform.FULL_REFRESH,

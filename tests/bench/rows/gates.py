@@ -15,6 +15,11 @@ from tests.bench.places import Places
 from tests.bench.runner import in_child
 from tests.bench.spec import Clock, Row, Scale, Size
 
+SIZES = {
+    Scale.SMALL: (Size("10 sites, 86 k readings", 30),),
+    Scale.FULL: (Size("10 sites, 1.05 M readings", 365),),
+}
+
 
 @contextmanager
 def gated(places: Places, size: Size, *, layer: Layer) -> Iterator[Built]:
@@ -83,10 +88,7 @@ def _row(layer: Layer) -> Row:
         ours=f"gate_{layer}: checks, evidence and Data Docs" + (", rows set aside" if layer is Layer.BRONZE else ""),
         bound="its checks written as one SQL statement",
         goal=2.0,
-        sizes={
-            Scale.SMALL: (Size("10 sites, 86 k readings", 30),),
-            Scale.FULL: (Size("10 sites, 1.05 M readings", 365),),
-        },
+        sizes=SIZES,
         world=partial(gated, layer=layer),
         run=run_gate,
         against=scan,

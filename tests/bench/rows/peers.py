@@ -37,14 +37,11 @@ print(duckdb.connect(sys.argv[1]).execute(f"select count(*) from {sys.argv[2]}")
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A tool: what it is installed from, its command for a source's URL and a folder, and where the rows then are."""
+class Environment:
+    """A virtual environment of a tool's own."""
 
     name: str
-    words: str
     requirements: tuple[str, ...]
-    command: Callable[[Path, str, Path], list[str]]
-    found: tuple[str, str]
 
     def python(self) -> Path:
         return WORKING / "peers" / self.name / "bin" / "python"
@@ -70,6 +67,16 @@ class Peer:
         (folder / "installed").touch()
 
 
+@dataclass(frozen=True)
+class Peer:
+    """A tool that ingests: its command for a source's URL and a folder, and where the rows then are."""
+
+    environment: Environment
+    words: str
+    command: Callable[[Path, str, Path], list[str]]
+    found: tuple[str, str]
+
+
 def _dlt(binaries: Path, url: str, folder: Path) -> list[str]:
     return [str(binaries / "python"), "-c", DLT, url.replace("postgresql:", "postgresql+psycopg2:"), str(folder)]
 
@@ -87,23 +94,20 @@ def _sling(binaries: Path, url: str, folder: Path) -> list[str]:
 
 PEERS = (
     Peer(
-        "dlt",
+        Environment("dlt", ("dlt[duckdb,sql-database]==1.31.0", "psycopg2-binary")),
         "dlt 1.31.0 with its defaults, `sql_table` into DuckDB",
-        ("dlt[duckdb,sql-database]==1.31.0", "psycopg2-binary"),
         _dlt,
         ("peer.duckdb", "source.product_events"),
     ),
     Peer(
-        "ingestr",
+        Environment("ingestr", ("ingestr==0.14.155",)),
         "ingestr 0.14.155 with its defaults, into DuckDB",
-        ("ingestr==0.14.155",),
         _ingestr,
         ("peer.duckdb", "main.product_events"),
     ),
     Peer(
-        "sling",
+        Environment("sling", ("sling==1.4.10", "pyarrow")),
         "sling 1.4.10 with its defaults, into a CSV file (for Parquet it downloads a program)",
-        ("sling==1.4.10", "pyarrow"),
         _sling,
         (":memory:", "read_csv('{folder}/peer.csv')"),
     ),
@@ -112,7 +116,7 @@ PEERS = (
 
 @contextmanager
 def with_peer(places: Places, size: Size, *, peer: Peer) -> Iterator[Operational]:
-    peer.install()
+    peer.environment.install()
     with operational(places, size) as world:
         yield world
 
@@ -122,7 +126,8 @@ def ingest_by(world: Operational, clock: Clock, *, peer: Peer) -> int:
     reader, folder = Postgres.of(world.reader), world.places.scratch()
     login = f"{quote(reader.user, safe='')}:{quote(reader.password or '', safe='')}"
     url = f"postgresql://{login}@/{reader.database}?host={quote(reader.host, safe='/')}"
-    command = peer.command(peer.python().parent, url, folder)
+    python = peer.environment.python()
+    command = peer.command(python.parent, url, folder)
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
@@ -137,8 +142,8 @@ def ingest_by(world: Operational, clock: Clock, *, peer: Peer) -> int:
     assert done.returncode == 0, said
     file, table = peer.found
     in_file = not file.startswith(":")  # which only its own version of DuckDB may read
-    python, database = (str(peer.python()), str(folder / file)) if in_file else (sys.executable, file)
-    counting = [python, "-c", COUNT, database, table.format(folder=folder)]
+    counter, database = (str(python), str(folder / file)) if in_file else (sys.executable, file)
+    counting = [counter, "-c", COUNT, database, table.format(folder=folder)]
     counted = subprocess.run(counting, capture_output=True, text=True, check=False)
     assert counted.returncode == 0, counted.stderr[-500:]
     shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +153,7 @@ def ingest_by(world: Operational, clock: Clock, *, peer: Peer) -> int:
 def _row(peer: Peer) -> Row:
     return Row(
         number="2",
-        name=f"peer_{peer.name}",
+        name=f"peer_{peer.environment.name}",
         ours="ingest from PostgreSQL into bronze",
         bound=peer.words,
         goal=None,

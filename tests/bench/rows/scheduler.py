@@ -130,15 +130,19 @@ def layer_run(world: Running, clock: Clock) -> int:
 
 def dbt_build(world: Running, clock: Clock) -> int:
     """One dbt process, from its start."""
+    with clock:
+        _dbt_build(world, Layer.SILVER)
+    return 1
+
+
+def _dbt_build(world: Running, *layers: Layer) -> None:
     variables = {**world.stack.environment, **dbt_environment(world.flow.lake)}
     variables["PGPASSFILE"] = str(world.stack.home / "pgpass")
     command = [str(Path(sys.executable).parent / "dbt"), "build", "--full-refresh"]
-    command += ["--select", Layer.SILVER.selector("nightscout"), "--exclude-resource-type", "unit_test"]
+    command += ["--select", *(layer.selector("nightscout") for layer in layers), "--exclude-resource-type", "unit_test"]
     command += ["--project-dir", str(PROJECT_DIR), "--profiles-dir", str(PROJECT_DIR)]
-    with clock:
-        done = subprocess.run(command, env=variables, cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=variables, cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    return 1
 
 
 LAYER = Row(
@@ -202,6 +206,31 @@ DAY = Row(
     against=empty_run,
     runs={Scale.SMALL: 1, Scale.FULL: 3},
     note="each task opens the lake, and each model starts dbt; the bound has neither gates nor release",
+)
+
+
+def by_hand(world: Running, clock: Clock) -> int:
+    """Each command as a process, one after the other."""
+    days = f"--from {world.day.start.date()} --to {world.day.end.date()}"
+    with clock:
+        loaded = world.stack.command(f"python -m include.sources.nightscout load {days}")
+        assert loaded.returncode == 0, loaded.stdout[-2000:] + loaded.stderr[-2000:]
+        _dbt_build(world, *Layer)
+    return world.tasks
+
+
+BY_HAND = Row(
+    number="5",
+    name="peer_by_hand",
+    ours=DAY.ours,
+    bound="the loads and one `dbt build` by hand, one process each: no orchestrator, no gates, no release",
+    goal=None,
+    sizes=LAYER.sizes,
+    world=stack,
+    run=daily_run,
+    against=by_hand,
+    runs=LAYER.runs,
+    note="what scheduler, gates and release cost on top",
 )
 
 # --- 11: a backfill ---------------------------------------------------------------------------------------------
@@ -306,7 +335,7 @@ FRESH = Row(
     note="the run itself and the start of Airflow are on top of the bound",
 )
 
-ROWS = (LAYER, DAY, BACKFILL, BACKFILL_MONTHS, FRESH)
+ROWS = (LAYER, DAY, BY_HAND, BACKFILL, BACKFILL_MONTHS, FRESH)
 
 
 def _run(world: Running, dag_id: str, interval: Interval, *, full_refresh: bool = False) -> None:
