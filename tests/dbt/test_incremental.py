@@ -68,6 +68,20 @@ def test_a_build_with_nothing_new_changes_nothing(built_lake: Lake, dbt: Dbt) ->
     assert _snapshot(built_lake) == before
 
 
+def test_a_model_that_is_built_anew_is_one_snapshot(built_lake: Lake, dbt: Dbt) -> None:
+    before = _snapshot(built_lake)
+    run = dbt(built_lake, "run", "--full-refresh", *NIGHTSCOUT)
+    models = [name for name in run.statuses if not name.startswith("lakehouse-on-run")]
+    assert len(models) > 10
+    assert _snapshot(built_lake) - before == len(models)
+    with built_lake.open(read_only=True) as connection:
+        tables = connection.execute(
+            "select table_name from duckdb_tables() where database_name = 'dl' union all "
+            "select view_name from duckdb_views() where database_name = 'dl'"
+        ).fetchall()
+    assert [name for (name,) in tables if "__dbt_" in name] == []
+
+
 def test_a_rebuild_is_one_snapshot_with_its_watermark(built_lake: Lake, dbt: Dbt) -> None:
     load(built_lake, "entries", [FIRST], [entry(at(FIRST, 1), 100)])
     before = _snapshot(built_lake)
