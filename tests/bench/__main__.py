@@ -73,9 +73,9 @@ def _guard(rows: list[Row], run: Run, runs: int) -> list[str]:
         return worse([result for result in run.results.values() if result.row in known], recorded, known)
 
     for _ in range(TRIES - 1):
-        if not slower():
-            break
         names = {result.row for result in slower()}
+        if not names:
+            break
         console.print(f"Worse than recorded, and so measured again: {', '.join(sorted(names))}.")
         _measure([known[name] for name in names], run, runs, again=True)
     return [words(result, recorded[result.key], known[result.row]) for result in slower()]

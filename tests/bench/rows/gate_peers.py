@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from include.layers import Layer
 from include.quality.checks import Check, Core, Query, Rows, Suite
 from tests.bench.data import DOMAIN, Built, built
 from tests.bench.places import Places
-from tests.bench.rows.gates import SIZES
+from tests.bench.rows.gates import SIZES, run_gate
 from tests.bench.rows.peers import Environment
 from tests.bench.spec import Clock, Row, Scale, Size
 
@@ -97,6 +96,10 @@ def _suite() -> Suite:
     return Suite(DOMAIN, Layer.SILVER, tuple(checks))
 
 
+def _as_it_is(binaries: Path, folder: Path) -> None:
+    """Nothing: the tool reads `rows.parquet`."""
+
+
 @dataclass(frozen=True)
 class Checker:
     """A tool that checks: its command for a folder with `rows.parquet`, and what makes that folder ready."""
@@ -104,7 +107,7 @@ class Checker:
     environment: Environment
     words: str
     command: Callable[[Path, Path], list[str]]
-    prepare: Callable[[Path, Path], None] = lambda binaries, folder: None
+    prepare: Callable[[Path, Path], None] = _as_it_is
 
 
 def _soda(binaries: Path, folder: Path) -> list[str]:
@@ -126,7 +129,7 @@ def _pandera(binaries: Path, folder: Path) -> list[str]:
 
 CHECKERS = (
     Checker(
-        Environment("soda", ("soda-core-duckdb==3.5.6",)),
+        Environment("soda", ("soda-core-duckdb==3.5.6", "setuptools")),  # for its distutils, which Python 3.12 took out
         "Soda Core 3.5.6 on the same rows in a DuckDB file",
         _soda,
         _soda_prepare,
@@ -148,15 +151,8 @@ def checked(places: Places, size: Size, *, checker: Checker) -> Iterator[Built]:
         with made.flow.lake.open(read_only=True) as connection:
             connection.execute(f"copy (from {TABLE}) to {literal(str(folder / 'rows.parquet'))}")
         checker.prepare(checker.environment.python().parent, folder)
-        yield made.with_extra(folder=folder)
+        yield made.with_extra(layer=Layer.SILVER, folder=folder)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def run_gate(world: Built, clock: Clock) -> int:
-    suite, run = _suite(), f"bench__{uuid.uuid4().hex[:8]}"
-    with clock:
-        summary = world.flow.gate(Layer.SILVER, world.interval, run, suite=suite, judge=False)
-    return summary["evaluated"]
 
 
 def run_checker(world: Built, clock: Clock, *, checker: Checker) -> int:
@@ -180,7 +176,7 @@ def _row(checker: Checker) -> Row:
         goal=None,
         sizes={Scale.FULL: SIZES[Scale.FULL]},
         world=partial(checked, checker=checker),
-        run=run_gate,
+        run=partial(run_gate, suite=_suite()),
         against=partial(run_checker, checker=checker),
         runs={Scale.FULL: 3},
         note="below 1x, ours is quicker; the peer's start is in its time, and it keeps no evidence",

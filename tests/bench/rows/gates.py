@@ -7,7 +7,7 @@ from functools import partial
 
 from include.layers import Layer
 from include.quality import gate, quarantine
-from include.quality.checks import Core, Query, Scope
+from include.quality.checks import Core, Query, Scope, Suite
 from include.quality.suites import suite as suite_of
 from include.release.certify import pinned_snapshot
 from tests.bench.data import DOMAIN, Built, built, snapshot_of
@@ -54,12 +54,12 @@ def one_statement(world: Built, layer: Layer) -> str:
     return "select " + ", ".join(questions)
 
 
-def run_gate(world: Built, clock: Clock) -> int:
+def run_gate(world: Built, clock: Clock, *, suite: Suite | None = None) -> int:
     import uuid
 
     flow, layer = world.flow, world.extra["layer"]
     with clock:
-        summary = flow.gate(layer, world.interval, f"bench__{uuid.uuid4().hex[:8]}")
+        summary = flow.gate(layer, world.interval, f"bench__{uuid.uuid4().hex[:8]}", suite=suite)
     return summary["evaluated"]
 
 

@@ -59,7 +59,18 @@ class Environment:
         uv = str(Path(sys.executable).parent / "uv")
         for command in (
             [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(self.python()), *self.requirements],
+            # No wheel of a tool's oldest DuckDB may fit this Python, and building one takes the better part of an hour.
+            [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--only-binary",
+                "duckdb",
+                "--python",
+                str(self.python()),
+                *self.requirements,
+            ],
         ):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
