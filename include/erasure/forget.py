@@ -353,7 +353,8 @@ class _Work:
         last = ledger.last(self._marts, self._domain.name)
         made = last if last is not None and last.dag_run_id == self._run_id else None
         if last is not None and made is None:
-            made = self._certify(Interval(last.interval_start, last.interval_end))
+            nobody_left = not any(self._rows_of_marts())
+            made = self._withdraw() if nobody_left else self._certify(Interval(last.interval_start, last.interval_end))
         with self._lake.open() as connection:
             values = {"release_id": made.release_id, "entry_hash": made.entry_hash} if made else {}
             self._advance(connection, erasures.RELEASED, **values)
@@ -394,6 +395,26 @@ class _Work:
             dag_run_id=self._run_id,
             snapshot_id=gates[-1]["snapshot_id"],
             gates=gates,
+            code_version=self._code_version,
+            progress=self._progress,
+        ).entry
+
+    def _rows_of_marts(self) -> list[int]:
+        with self._lake.open(read_only=True) as connection:
+            marts = self._domain.models[Layer.GOLD]
+            return [one_row(connection, f"select count(*) from {Layer.GOLD}.{identifier(mart)}")[0] for mart in marts]
+
+    def _withdraw(self) -> ledger.Entry:
+        """Readers get empty marts: the person was the only one, and gates cannot certify nothing."""
+        from include.release.certify import withdraw
+
+        self._progress("withdrawing the marts, which have no rows any more")
+        return withdraw(
+            lake=self._lake,
+            marts=self._marts,
+            models=dbt_project.marts(self._domain.name),
+            domain=self._domain.name,
+            dag_run_id=self._run_id,
             code_version=self._code_version,
             progress=self._progress,
         ).entry

@@ -166,6 +166,59 @@ def republish(
     return Release(entry, True, repoint(connection, entry), _vanished(marts, entry), tuple(published))
 
 
+@lost_connections_told()
+def withdraw(
+    lake: Lake,
+    marts: Postgres,
+    models: Sequence[Model],
+    domain: str,
+    dag_run_id: str,
+    code_version: str,
+    progress: Progress = lambda step: None,
+) -> Release:
+    """Take every row of a domain's marts from its readers, as the lake has none left; no gate can certify nothing.
+
+    Raises:
+        ReleaseError: a mart has rows, the domain was never released, or one of its marts has no model any more.
+    """
+    ledger.ensure(marts)
+    progress("waiting for other releases")
+    with lake.open() as connection, ledger.lock(marts):
+        last = ledger.last(marts, domain)
+        if last is None:
+            raise ReleaseError(f"Domain {domain} was never released, so there is nothing to withdraw.")
+        ((snapshot_id,),) = connection.execute("select max(snapshot_id) from dl.snapshots()").fetchall()
+        targets = [mart_of(connection, model, snapshot_id) for model in models]
+        orphans = sorted(last.marts.keys() - {mart.name for mart in targets})
+        if orphans:
+            raise ReleaseError(f"{', '.join(orphans)} of {domain} have no model any more, so their rows would stay.")
+        with transaction(connection, marts) as opened:
+            names = [mart.name for mart in targets]
+            published = _publish(opened, targets, snapshot_id, _previous(marts), names, progress)
+            full = sorted(item.mart.name for item in published if item.content.rows)
+            if full:
+                raise ReleaseError(
+                    f"{', '.join(full)} of {domain} have rows; what has rows is released through its gates."
+                )
+            entry = ledger.append(
+                opened,
+                {
+                    "kind": ledger.WITHDRAWAL,
+                    "domain": domain,
+                    "interval_start": ledger.timestamp(last.interval_start),
+                    "interval_end": ledger.timestamp(last.interval_end),
+                    "dag_run_id": dag_run_id,
+                    "code_version": code_version,
+                    "snapshot_id": snapshot_id,
+                    "gates": [],
+                    "marts": {item.mart.name: item.mart.as_record(item.content) for item in published},
+                    "rolled_back_to": None,
+                    "released_at": ledger.timestamp(datetime.now(UTC)),
+                },
+            )
+        return Release(entry, True, repoint(connection, entry), (), tuple(published))
+
+
 def repoint(connection: duckdb.DuckDBPyConnection, entry: Entry) -> tuple[str, ...]:
     """Bring the views of a domain up to its last entry, in one lake transaction; the marts whose view was set."""
     pinned = pinned_views(connection)

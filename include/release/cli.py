@@ -21,7 +21,7 @@ def releases(
     domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, whole entries.")] = False,
 ) -> None:
-    """List releases and rollbacks, the newest first."""
+    """List releases, rollbacks and withdrawals, the newest first."""
     from include import runtime
     from include.release import ledger
 
@@ -38,7 +38,9 @@ def releases(
     for heading in ("release", "domain", "days", "released (UTC)", "marts", "rows", "snapshot", "code", "run"):
         table.add_column(heading, justify="right" if heading in ("release", "marts", "rows", "snapshot") else "left")
     for entry in reversed(known):
-        kind = f" rollback to {entry.rolled_back_to}" if entry.rolled_back_to else ""
+        kind = "" if entry.kind == ledger.RELEASE else f" {entry.kind}"
+        if entry.rolled_back_to:
+            kind += f" to {entry.rolled_back_to}"
         table.add_row(
             f"{'▶ ' if current[entry.domain] == entry.release_id else ''}{entry.release_id}",
             entry.domain + kind,

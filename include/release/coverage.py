@@ -10,9 +10,17 @@ from include.release.ledger import Entry
 
 
 def covered_days(entries: Iterable[Entry]) -> set[date]:
-    """UTC days that some release was made for. A rollback takes none away: its days are run again on purpose."""
-    releases = (entry for entry in entries if entry.kind == ledger.RELEASE)
-    return {day for entry in releases for day in Interval(entry.interval_start, entry.interval_end).days()}
+    """UTC days that some release was made for, since the domain was last withdrawn.
+
+    A rollback takes none away: its days are run again on purpose.
+    """
+    days: set[date] = set()
+    for entry in entries:
+        if entry.kind == ledger.RELEASE:
+            days.update(Interval(entry.interval_start, entry.interval_end).days())
+        elif entry.kind == ledger.WITHDRAWAL:
+            days.clear()
+    return days
 
 
 def chunks(wanted: Interval, covered: set[date], longest: int) -> list[Interval]:

@@ -28,7 +28,8 @@ from include.release.transaction import Transaction
 from include.roles import require_role
 
 READER = "marts_reader"
-RELEASE, ROLLBACK = "release", "rollback"
+RELEASE, ROLLBACK, WITHDRAWAL = "release", "rollback", "withdrawal"
+_KINDS = f"check (kind in ('{RELEASE}', '{ROLLBACK}', '{WITHDRAWAL}'))"
 
 # Any number will do as long as every version of this code uses the same.
 ADVISORY_LOCK = 5_205_311_964_770_001
@@ -37,7 +38,7 @@ LOCK_SECONDS = 900
 TIMESTAMPS = ("interval_start", "interval_end", "released_at")
 COLUMNS = {
     "release_id": "bigint primary key",
-    "kind": "text not null check (kind in ('release', 'rollback'))",
+    "kind": f"text not null {_KINDS}",
     "domain": "text not null",
     "interval_start": "timestamptz not null",
     "interval_end": "timestamptz not null",
@@ -76,7 +77,7 @@ class LedgerError(ReleaseError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One release or rollback of a domain. Times are aware and in UTC.
+    """One release, rollback or withdrawal of a domain. Times are aware and in UTC.
 
     `marts` maps each mart to its `rows`, `sha256`, `key` and `columns` (name and DuckDB type), which is all that is
     needed to read the same rows again.
@@ -154,6 +155,8 @@ def ensure(marts: Postgres) -> None:
                 connection.execute(grant.format(sql.Identifier(schema), sql.Identifier(READER)))
         if connection.execute("select to_regclass('ledger.releases')").fetchone() == (None,):
             _create(connection)
+        else:
+            _admit_kinds(connection)
 
 
 def _create(connection: psycopg.Connection) -> None:
@@ -172,9 +175,23 @@ def _create(connection: psycopg.Connection) -> None:
         "for each statement execute function ledger.refuse()"
     )
     connection.execute(
-        "comment on table ledger.releases is 'Every release and rollback, as a hash chain; `lake verify` walks it.'"
+        "comment on table ledger.releases is 'What readers were given, release by release, as a hash chain; "
+        "`lake verify` walks it.'"
     )
     connection.execute(f"grant select on ledger.releases to {READER}")
+
+
+def _admit_kinds(connection: psycopg.Connection) -> None:
+    """A ledger that was made before there were withdrawals takes them from now on."""
+    narrow = connection.execute(
+        "select conname from pg_constraint where conrelid = 'ledger.releases'::regclass and contype = 'c' "
+        "and pg_get_constraintdef(oid) like '%%rollback%%' and pg_get_constraintdef(oid) not like %s",
+        [f"%{WITHDRAWAL}%"],
+    ).fetchone()
+    if narrow is not None:
+        name = sql.Identifier(narrow[0])
+        change = sql.SQL("alter table ledger.releases drop constraint {}, add constraint {} " + _KINDS)
+        connection.execute(change.format(name, name))
 
 
 @contextmanager

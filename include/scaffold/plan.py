@@ -1,5 +1,6 @@
 """What `lake new` would write: whole files, and small insertions into files that exist."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -154,8 +155,12 @@ def new_mart(
     )
     plan = Plan(root)
     plan.new |= _mart_files(mart)
-    plan._insert(f"include/quality/suites/{domain}.py", "GOLD", part("gold.py", kind="", mart=mart))
-    plan._insert(f"tests/dbt/test_{domain}.py", "MODELS", f'"gold.{name}",')
+    suites = f"include/quality/suites/{domain}.py"
+    plan._insert(suites, "GOLD", part("gold.py", kind="", mart=mart))
+    _import_built(plan, suites)
+    test = f"tests/dbt/test_{domain}.py"
+    if edits.has((root / test).read_text(encoding="utf-8") if (root / test).is_file() else "", "MODELS"):
+        plan._insert(test, "MODELS", f'"gold.{name}",')
     return plan
 
 
@@ -227,6 +232,19 @@ def _columns_of(root: Path, domain: str, model: str) -> dict[str, Column]:
             if stated["name"] == model:
                 return {c["name"]: Column(c["name"], c["data_type"], c["data_type"]) for c in stated["columns"]}
     raise ScaffoldError(f"No YAML file in {folder.relative_to(root)} states the columns of {model}.")
+
+
+def _import_built(plan: Plan, path: str) -> None:
+    """What the checks of a mart are made by must be imported; a domain may have had no use for it."""
+    found = re.search(r"^from include\.quality\.suites import (.+)$", plan.changed[path], re.MULTILINE)
+    if found is None:
+        raise ScaffoldError(
+            f"{path} has no line `from include.quality.suites import built`, which the mart's checks need; add it. "
+            "Nothing was written."
+        )
+    names = sorted({*found[1].split(", "), "built"})
+    line = f"from include.quality.suites import {', '.join(names)}"
+    plan.changed[path] = plan.changed[path].replace(found[0], line, 1)
 
 
 def _import_subject(plan: Plan, path: str, stream: Stream) -> None:

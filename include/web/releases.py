@@ -40,7 +40,7 @@ class Release:
 
     Args:
         current: readers see it.
-        withdrawn_by: the rollback that took it back.
+        withdrawn_by: the rollback or withdrawal that took it back.
     """
 
     release_id: int
@@ -62,6 +62,10 @@ class Release:
     @property
     def is_rollback(self) -> bool:
         return self.kind == "rollback"
+
+    @property
+    def is_withdrawal(self) -> bool:
+        return self.kind == "withdrawal"
 
     @property
     def rows(self) -> int:
@@ -186,6 +190,9 @@ def _with_standing(oldest_first: list[Release]) -> list[Release]:
     live: dict[str, list[int | None]] = {}  # releases of a domain as they went live, the current one last
     for entry in oldest_first:
         stack = live.setdefault(entry.domain, [])
+        if entry.is_withdrawal:
+            withdrawn |= {taken: entry.release_id for taken in stack if taken}
+            stack.clear()
         if not entry.is_rollback:
             stack.append(entry.release_id)
             continue

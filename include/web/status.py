@@ -179,6 +179,10 @@ def _release(domain: str, ledger: Ledger | None, now: datetime) -> State:
     head = ledger.heads().get(domain)
     if head is None:
         return State(name, Level.FAILED, f"{domain} has never been released.", "releases")
+    if head.is_withdrawal:
+        when = f"{pages.minute(head.released_at)} UTC"
+        reason = f"Withdrawn {when}, as no rows were left; the next release brings it back."
+        return State(name, Level.LATE, reason, f"releases/{head.release_id}")
     end = datetime.fromisoformat(ledger.covers_until(domain))
     age = now - end
     what = f"Rollback to release {head.rolled_back_to}" if head.is_rollback else f"Release {head.release_id}"

@@ -155,6 +155,26 @@ def wait_until(connection: psycopg.Connection[dict[str, Any]], query: str) -> No
         time.sleep(0.05)
 
 
+def kill_worker(connection: psycopg.Connection[dict[str, Any]], run_id: str, task: str) -> str:
+    """kill -9 of the executor's process that watches over a task of a run, as soon as one runs; which task it was."""
+    query = (
+        "select task_id, pid from task_instance where run_id = %s and task_id like %s and state = 'running' "
+        "and pid is not null limit 1"
+    )
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        found = connection.execute(query, [run_id, task]).fetchone()
+        try:
+            worker = psutil.Process(found["pid"]).parent() if found else None
+            if found and worker and "LocalExecutor" in worker.cmdline()[0]:
+                worker.kill()
+                return found["task_id"]
+        except (psutil.NoSuchProcess, IndexError):
+            pass  # it was quicker; another task comes
+        time.sleep(0.05)
+    raise AssertionError(f"no task like {task} ran within {SECONDS} s")
+
+
 def kill_scheduler(stack: Stack) -> int:
     """kill -9 of the scheduler alone; returns its number, which its workers have as their session."""
     pid = _leader(stack.home / "run" / "scheduler.json")

@@ -34,6 +34,7 @@ from tests.faults.scheduler import (
     flow_of,
     in_session,
     kill_scheduler,
+    kill_worker,
     metadata,
     stop_scheduler,
     wait_for,
@@ -45,6 +46,7 @@ from tests.pipeline.flow import Flow, Rows
 from tests.pipeline.own_stack import Stack, own_stack
 
 ORDEALS = max(1, ROUNDS // 10)  # minutes each
+UNHEARD = 60  # seconds after which the scheduler gives a task up that gives no sign of life
 
 # One process has them all: they share a stack.
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1800 * ORDEALS), pytest.mark.xdist_group("stack")]
@@ -85,37 +87,52 @@ class Place:
 def place(s3_server: Storage, manifest: Path) -> Iterator[Place]:
     today = datetime.now(UTC).date()
     sites = demo_sites(today - 5 * DAY, today, secret_seed=uuid.uuid4().hex)[:2]
-    bucket = f"lake-{uuid.uuid4().hex[:12]}"
-    s3_client(s3_server).create_bucket(Bucket=bucket)
-    storage = {
-        "conn_type": "aws",
-        "login": s3_server.key_id,
-        "password": s3_server.secret,
-        "extra": {"url": f"s3://{bucket}/lake", "endpoint_url": s3_server.endpoint, "region_name": s3_server.region},
-    }
-    backup = {**storage, "extra": {**storage["extra"], "url": f"s3://{bucket}-backup/lake"}}
-    s3_client(s3_server).create_bucket(Bucket=f"{bucket}-backup")
+    storage, backups = bucket_with_its_key(s3_server), bucket_with_its_key(s3_server)
     with serve(sites) as server:
         variables = {
             **server.connections(),
-            "AIRFLOW_CONN_LAKE_STORAGE": json.dumps(storage),
-            "AIRFLOW_CONN_LAKE_BACKUP": json.dumps(backup),
+            "AIRFLOW_CONN_LAKE_STORAGE": connection_to(storage),
+            "AIRFLOW_CONN_LAKE_BACKUP": connection_to(backups),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(UNHEARD),
         }
         with own_stack([ROOT / "dags" / f"{dag}.py" for dag in DAGS], **variables) as stack:
             file = stack.home / "own-sites.yaml"
             file.write_text(server.sites_yaml())
             stack.environment["LAKE_NIGHTSCOUT_SITES"] = str(file)
-            secrets = canaries(stack, server, s3_server)
+            secrets = canaries(stack, server, {"storage": storage, "backup": backups})
             for command in (("setup",), ("up", "--detach")):
                 done = stack.lake(*command)
                 assert done.returncode == 0, done.stdout + done.stderr
             flow = flow_of(stack, server)
             children.run(flow, partial(Flow.run, first=today - 2 * DAY, end=today)).value()
-            backups = dataclasses.replace(s3_server, url=backup["extra"]["url"])
             yield Place(stack, server, flow, backups, everything(flow), secrets)
 
 
-def canaries(stack: Stack, server: SiteServer, storage: Storage) -> dict[str, str]:
+def bucket_with_its_key(server: Storage) -> Storage:
+    """A bucket, and a key that is good for it alone, whose secret breaks bad quoting."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.iam.models import iam_backends
+
+    bucket = f"lake-{uuid.uuid4().hex[:12]}"
+    s3_client(server).create_bucket(Bucket=bucket)
+    allowed = {"Effect": "Allow", "Action": "s3:*", "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}
+    # The server is in this process. Over HTTP one cannot choose a secret.
+    users = iam_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    users.create_user("us-east-1", user_name=bucket)
+    users.put_user_policy(bucket, "own", json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+    key = users.create_access_key(bucket)
+    key.secret_access_key = f"Canary{uuid.uuid4().hex}%@:'\"/+"
+    return dataclasses.replace(
+        server, url=f"s3://{bucket}/lake", key_id=key.access_key_id, secret=key.secret_access_key
+    )
+
+
+def connection_to(storage: Storage) -> str:
+    extra = {"url": storage.url, "endpoint_url": storage.endpoint, "region_name": storage.region}
+    return json.dumps({"conn_type": "aws", "login": storage.key_id, "password": storage.secret, "extra": extra})
+
+
+def canaries(stack: Stack, server: SiteServer, storages: dict[str, Storage]) -> dict[str, str]:
     """Every secret of the stack, by whose it is. Those that may be chosen hold what breaks bad quoting."""
     home = stack.home
     words = {f"role {role}": f"Canary{uuid.uuid4().hex}%@:'\"" for role in (*ROLES, SUPERUSER)}
@@ -124,7 +141,7 @@ def canaries(stack: Stack, server: SiteServer, storage: Storage) -> dict[str, st
     words["key fernet"] = Fernet.generate_key().decode()
     write_private(home / "passwords.json", json.dumps({role: words[f"role {role}"] for role in (*ROLES, SUPERUSER)}))
     write_private(home / "keys.json", json.dumps({key: words[f"key {key}"] for key in (*keys, "fernet")}))
-    words["storage"] = storage.secret or ""
+    words |= {whose: storage.secret or "" for whose, storage in storages.items()}
     for site in server.sites.values():
         words |= {f"site {site.site}": site.credential, f"site {site.site}, hashed": site.secret_sha1}
     # The word alone: a text that quotes what follows it in another way is a leak as well.
@@ -231,6 +248,27 @@ def test_run_whose_task_is_killed_recovers_by_itself(ordeals: list[Ordeal], outc
     for each in ordeals:
         assert set(each.states.values()) == {"success"}
         outcome.record(each.difference, each.seen, message=each.told[point], mended_by="Airflow's retry")
+
+
+@pytest.mark.fault("The executor's worker is killed (kill -9)", "while its task builds a model")
+def test_run_whose_worker_is_killed_recovers_by_itself(place: Place, ordeals: list[Ordeal], outcome: Outcome) -> None:
+    today = datetime.now(UTC).date()
+    with metadata(place.stack) as connection, place.airflow() as airflow, Readers(place.flow) as readers:
+        airflow.wait_for_dag(DAG)
+        run_id = airflow.trigger(DAG, {"interval_start": str(today - DAY), "interval_end": str(today)})
+        task_id = kill_worker(connection, run_id, "silver.%")
+        states = wait_for(connection, [run_id])
+        said = connection.execute(
+            "select event, task_id from log where run_id = %s and event = 'heartbeat timeout'", [run_id]
+        ).fetchall()
+    assert set(states.values()) == {"success"}
+    assert [row["task_id"] for row in said] == [task_id]
+    outcome.record(
+        compare(place.flow, place.clean),
+        readers.seen,
+        message=f"audit log: {said[0]['event']}",
+        mended_by="Airflow's retry",
+    )
 
 
 @pytest.mark.fault("The scheduler is killed (kill -9)", "in the middle of a run")

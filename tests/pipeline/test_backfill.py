@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from include.local.nightscout import demo_sites, serve
 from include.settings import ROOT
 from tests.pipeline.own_stack import Airflow, Stack, own_stack
 
@@ -28,7 +30,12 @@ pytestmark = [pytest.mark.torture, pytest.mark.xdist_group("backfill")]
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with own_stack([ROOT / "dags" / f"{DAG}.py"]) as made:
+    # The sites of `lake demo` have four weeks.
+    sites = demo_sites(today() - (DAYS + 4) * DAY, today(), secret_seed=uuid.uuid4().hex)
+    with serve(sites) as server, own_stack([ROOT / "dags" / f"{DAG}.py"], **server.connections()) as made:
+        file = made.home / "own-sites.yaml"
+        file.write_text(server.sites_yaml())
+        made.environment["LAKE_NIGHTSCOUT_SITES"] = str(file)
         done = made.lake("up", "--detach")
         assert done.returncode == 0, done.stdout + done.stderr
         yield made

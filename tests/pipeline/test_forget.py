@@ -16,11 +16,14 @@ from include.erasure.forget import plan
 from include.erasure.people import SubjectError
 from include.errors import GateError, LakehouseError, ReleaseError, SetupError
 from include.lake import erasures, fsck
+from include.lake.attach import Lake
 from include.lake.backup import Location, backup
+from include.lake.files import Files
 from include.lake.maintenance import Keep, maintain
 from include.lake.restore import restore
 from include.local.nightscout import NightscoutSite
 from include.release import ledger
+from include.release.coverage import covered_days
 from include.release.reproduce import published_differences, reproduce
 from include.sources.subjects import Subject, nobody, subjects
 from tests.faults import children
@@ -36,6 +39,10 @@ KEPT, GONE = "amber", "birchwood"
 @pytest.fixture
 def flow(make_flow: MakeFlow) -> Flow:
     """Two people, rows in quarantine, and two releases."""
+    return two_people(make_flow)
+
+
+def two_people(make_flow: MakeFlow, storage: Storage | None = None) -> Flow:
     sites = [NightscoutSite(name, time_zone="Europe/Berlin") for name in (KEPT, GONE)]
     for site in sites:
         full_day(site)
@@ -45,7 +52,7 @@ def flow(make_flow: MakeFlow) -> Flow:
             "treatments",
             {"eventType": "Meal Bolus", "created_at": "2026-03-29T10:00:00Z", "insulin": 2.5, "carbs": 30},
         )
-    flow = make_flow(sites)
+    flow = make_flow(sites, storage)
     for first, end in ((DAY - timedelta(days=1), DAY), (DAY, NEXT)):
         # Not in this process, which would count as a writer while it lives.
         children.run(flow, partial(Flow.run, first=first, end=end)).value()
@@ -58,8 +65,13 @@ def flow(make_flow: MakeFlow) -> Flow:
 
 def bytes_of(flow: DomainFlow) -> dict[str, bytes]:
     """Every file of the lake and of the results, and every row of both databases as text."""
-    folders = [Path(flow.lake.storage.url), flow.home / "quality", flow.home / "dlt", flow.home / "forget"]
-    found = {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    lake = Files.of(flow.lake.storage, flow.lake.temp_directory)
+    found = {}
+    for path in lake.entries():
+        with lake.open(path) as file:
+            found[path] = file.read()
+    folders = [flow.home / "quality", flow.home / "dlt", flow.home / "forget"]
+    found |= {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
     for server in (flow.lake.catalog, flow.marts):
         with psycopg.connect(server.conninfo()) as connection:
             tables = connection.execute(
@@ -76,13 +88,14 @@ def bytes_of(flow: DomainFlow) -> dict[str, bytes]:
 
 def where(flow: DomainFlow, *texts: str) -> list[str]:
     """Where texts are, Parquet unpacked."""
+    import pyarrow as pa
     import pyarrow.parquet as parquet
 
     found = []
     for name, content in bytes_of(flow).items():
         if name.endswith(".parquet"):
             # In this process alone: what DuckDB would read is what is to be proven.
-            content = repr(parquet.read_table(name).to_pydict()).encode() + content
+            content = repr(parquet.read_table(pa.BufferReader(content)).to_pydict()).encode() + content
         # COPY writes the bytes of inlined texts as hex.
         spelled = [text.encode() for text in texts] + [text.encode().hex().encode() for text in texts]
         if any(re.search(rb"(?<![A-Za-z])" + re.escape(text), content) for text in spelled):
@@ -115,7 +128,11 @@ def bronze_rows(flow: DomainFlow) -> dict[str, list[tuple[Any, ...]]]:
 
 @pytest.mark.torture
 @pytest.mark.timeout(600)
-def test_a_person_is_gone_from_everything_and_the_others_are_as_they_were(flow: Flow) -> None:
+@pytest.mark.parametrize("on_s3", [False, True], ids=["folder", "bucket"])
+def test_a_person_is_gone_from_everything_and_the_others_are_as_they_were(
+    make_flow: MakeFlow, s3_lake: Lake, on_s3: bool
+) -> None:
+    flow = two_people(make_flow, s3_lake.storage if on_s3 else None)
     assert len(where(flow, GONE)) > 10
     landed, built, published = bronze_rows(flow), flow.lake_rows(), flow.published_rows()
     done = flow.forget(GONE)
@@ -271,6 +288,31 @@ def test_a_red_gate_stops_before_readers_and_the_same_command_goes_on(
     assert flow.published_rows() == seen == flow.view_rows()
     assert flow.query(f"select count(*) from bronze.nightscout_entries where site = '{GONE}'") == [(0,)]
     flow.forget(GONE)
+    assert where(flow, GONE) == []
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+def test_the_only_person_leaves_empty_marts_and_a_withdrawal(make_flow: MakeFlow) -> None:
+    site, other = NightscoutSite(GONE), NightscoutSite(KEPT)
+    full_day(site)
+    flow = make_flow([site])
+    children.run(flow, partial(Flow.run, first=DAY, end=NEXT)).value()
+    assert all(flow.published_rows().values())
+    flow.forget(GONE)
+    assert where(flow, GONE) == []
+    assert not any(flow.published_rows().values()) and not any(flow.view_rows().values())
+    newest = ledger.last(flow.marts, flow.domain)
+    assert newest is not None
+    assert (newest.release_id, newest.kind, newest.gates) == (2, "withdrawal", [])
+    assert ledger.verify(flow.marts, flow.lake).entries == 2
+    assert erasures.verify(flow.lake, ledger.entries(flow.marts)) == 1
+    assert covered_days(ledger.entries(flow.marts)) == set()
+    # Somebody else comes; the first stays away.
+    full_day(other)
+    flow.server.sites[KEPT] = other
+    flow.run(DAY, NEXT)
+    assert {row[0] for row in flow.published_rows()["mrt_glucose_overview"]} == {KEPT}
     assert where(flow, GONE) == []
 
 

@@ -174,4 +174,12 @@ _OVER_TIME = (
     ),
 )
 
-SUITES = {Layer.BRONZE: _bronze()} | saas_layers.LAYERS
+GOLD = [
+    *saas_layers.gold(),
+]
+
+SUITES = {
+    Layer.BRONZE: _bronze(),
+    Layer.SILVER: saas_layers.silver(),
+    Layer.GOLD: Suite("saas", Layer.GOLD, tuple(GOLD)),
+}

@@ -13,7 +13,7 @@ from include.connections import Postgres
 from include.dbt_project import Column, Model
 from include.interval import Interval
 from include.lake.attach import Lake, identifier
-from include.release.certify import Release, release
+from include.release.certify import Release, release, withdraw
 
 DOMAIN = "demo"
 INTERVAL = Interval.of_days(date(2026, 11, 1), date(2026, 11, 2))
@@ -97,6 +97,9 @@ class Releasing:
             "code_version": "abc",
         }
         return release(self.lake, self.marts, **(arguments | changes))
+
+    def withdraw(self, models: list[Model] | None = None) -> Release:
+        return withdraw(self.lake, self.marts, models or self.models, DOMAIN, "run-w", "abc")
 
     def query(self, statement: str, role: str | None = None) -> list[tuple]:
         """Ask the marts database, as the publishing role or another."""

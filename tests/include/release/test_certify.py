@@ -17,6 +17,9 @@ from include.lake.attach import Lake
 from include.release import certify, ledger
 from tests.include.release.building import DAILY, HOURLY, Releasing, build, gate, lake_connection, whole, write
 
+EMPTY_DAILY = "select 'a' as site, date '2026-11-01' as day, 0.0::double as mean where false"
+EMPTY_HOURLY = "select 'a' as site, 0 as hour, 0::bigint as readings where false"
+
 
 @pytest.fixture
 def unreachable(tmp_path: Path) -> Releasing:
@@ -45,6 +48,29 @@ def test_next_release_replaces_only_rows_that_differ(releasing: Releasing) -> No
     done = {item.mart.name: (item.replaced, item.written) for item in released.published}
     assert done == {"mrt_daily": (0, 1), "mrt_hourly": (0, 0)}
     assert releasing.query("select ctid, day from marts.mrt_daily order by day")[:5] == before
+
+
+def test_withdrawal_leaves_readers_empty_marts_and_an_entry_that_says_so(releasing: Releasing) -> None:
+    releasing.release(build(releasing.lake, 1))
+    with pytest.raises(ReleaseError, match="mrt_daily, mrt_hourly of demo have rows"):
+        releasing.withdraw()
+    assert releasing.seen() == whole(1)
+    snapshot = write(releasing.lake, mrt_daily=EMPTY_DAILY, mrt_hourly=EMPTY_HOURLY)
+    with pytest.raises(ReleaseError, match="mrt_hourly of demo have no model"):
+        releasing.withdraw([DAILY])
+    done = releasing.withdraw()
+    assert (done.entry.kind, done.entry.gates, done.entry.snapshot_id) == ("withdrawal", [], snapshot)
+    assert releasing.query("select count(*) from marts.mrt_daily") == [(0,)]
+    assert releasing.view("select count(*) from dl.marts.mrt_hourly") == [(0,)]
+    assert ledger.verify(releasing.marts, releasing.lake).entries == 2
+    releasing.release(build(releasing.lake, 2))
+    assert releasing.seen() == whole(2)
+
+
+def test_what_was_never_released_is_not_withdrawn(releasing: Releasing) -> None:
+    write(releasing.lake, mrt_daily=EMPTY_DAILY, mrt_hourly=EMPTY_HOURLY)
+    with pytest.raises(ReleaseError, match="never released"):
+        releasing.withdraw()
 
 
 def test_rerun_of_the_same_snapshot_changes_nothing(releasing: Releasing) -> None:

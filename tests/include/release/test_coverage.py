@@ -1,12 +1,14 @@
 """Which days are still to be run."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from include.errors import LakehouseError
 from include.interval import Interval
-from include.release.coverage import chunks
+from include.release import ledger
+from include.release.coverage import chunks, covered_days
+from include.release.ledger import Entry
 
 FIRST, DAY = date(2026, 1, 1), timedelta(days=1)
 YEAR = Interval.of_days(FIRST, date(2027, 1, 1))
@@ -23,6 +25,17 @@ def test_what_is_covered_is_not_planned_again() -> None:
     planned = chunks(YEAR, covered, 366)
     assert [str(chunk) for chunk in planned] == ["2026-01-04..2026-02-10", "2026-02-12..2026-12-31"]
     assert chunks(YEAR, set(YEAR.days()), 30) == []
+
+
+def test_a_withdrawal_uncovers_what_was_released_before() -> None:
+    def entry(kind: str, day: int) -> Entry:
+        start = datetime(2026, 1, day, tzinfo=UTC)
+        values = dict.fromkeys(ledger.COLUMNS) | {"kind": kind, "interval_start": start, "interval_end": start + DAY}
+        return Entry(**values)  # type: ignore[arg-type]
+
+    released = [entry("release", 1), entry("release", 2), entry("rollback", 1)]
+    assert covered_days(released) == {FIRST, FIRST + DAY}
+    assert covered_days([*released, entry("withdrawal", 2), entry("release", 3)]) == {FIRST + 2 * DAY}
 
 
 def test_a_chunk_has_a_day_at_least() -> None:

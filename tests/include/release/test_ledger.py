@@ -57,6 +57,21 @@ def test_a_chain_that_holds_says_what_was_checked() -> None:
     assert "4 entries, every hash holds, 4 marks" in str(ledger.verify_chain(chain(), anchors(chain())))
 
 
+def test_a_ledger_from_before_withdrawals_takes_them(releasing: Releasing) -> None:
+    ledger.ensure(releasing.marts)
+    (name,) = releasing.query("select conname from pg_constraint where conname like 'releases_kind%'")[0]
+    with psycopg.connect(releasing.marts.conninfo(), password=releasing.marts.password) as connection:
+        connection.execute(
+            f"alter table ledger.releases drop constraint {name}, "
+            f"add constraint {name} check (kind in ('release', 'rollback'))"
+        )
+    for _ in range(2):
+        ledger.ensure(releasing.marts)
+        kinds = f"select pg_get_constraintdef(oid) from pg_constraint where conname = '{name}'"
+        ((definition,),) = releasing.query(kinds)
+        assert "withdrawal" in definition and "rollback" in definition
+
+
 def test_every_field_is_under_the_hash() -> None:
     for name in ledger.COLUMNS:
         entries = chain()

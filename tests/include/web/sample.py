@@ -72,6 +72,15 @@ def roll_back(lake: Lake, marts: Postgres, release_id: int) -> certify.Release:
     )
 
 
+def withdraw(lake: Lake, marts: Postgres) -> certify.Release:
+    """Take every row out of the mart, and from its readers."""
+    with lake.open() as connection:
+        connection.execute(
+            "create or replace table dl.gold.mrt_daily_glycaemia as from dl.gold.mrt_daily_glycaemia limit 0"
+        )
+    return certify.withdraw(lake, marts, MODELS, "nightscout", "forget__c0ffee12", "c0ffee12")
+
+
 def gate(
     quality_dir: Path,
     name: str,

@@ -54,6 +54,16 @@ def test_a_rollback_marks_what_it_took_back_and_what_readers_see(released: Pages
     assert "rollback to" in page and "taken back by" in page and "current" in page
 
 
+def test_a_withdrawal_takes_back_what_was_released_and_is_what_readers_see(released: Pages) -> None:
+    sample.withdraw(released.lake, released.marts)
+    found = {item.release_id: item for item in releases.read(released.marts).releases}
+    assert found[3].is_withdrawal and found[3].current and found[3].rows == 0
+    assert {found[number].withdrawn_by for number in (1, 2)} == {3}
+    assert "withdrawal: no rows are left" in released.html("/releases")
+    assert "Withdrawal 3" in released.html("/releases/3")
+    assert "as no rows were left" in released.html("/status")
+
+
 def test_rolling_forward_again_makes_the_later_release_current(released: Pages) -> None:
     sample.roll_back(released.lake, released.marts, 1)
     sample.roll_back(released.lake, released.marts, 2)
