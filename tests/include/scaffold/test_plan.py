@@ -90,6 +90,18 @@ def test_what_is_written_satisfies_the_linters(written: Callable[..., Path], kin
     lint(root)
 
 
+@pytest.mark.parametrize(
+    ("domain", "of", "day"), [("nightscout", "fct_bolus_event", "local_date"), ("saas", "fct_product_event", None)]
+)
+def test_a_mart_of_a_domain_that_was_written_by_hand(repository: Path, domain: str, of: str, day: str | None) -> None:
+    plan = new_mart(repository, domain, "mrt_counted_daily", of, day=day, owner="x")
+    suites = f"include/quality/suites/{domain}.py"
+    assert set(plan.changed) == {suites}
+    assert plan.changed[suites].count("mrt_counted_daily") == 1
+    plan.write()
+    lint(repository, domain)
+
+
 def test_the_longest_names_satisfy_the_linters(repository: Path) -> None:
     domain, name, column = "zz" * 10, "s" * 30, "c" * 44 + "_email"
     flags = Flags(
