@@ -4,7 +4,7 @@ Which days are fetched and replaced:
 - the days of the interval and of the look-back before it;
 - with API v3, every day that a document written, edited or deleted in that same span, by the site's clock, belongs to
   (its event may be older than the look-back), and the day that bronze still has it on, if an edit moved it;
-- of the profile stream, the days of every document before the interval's end, and those that bronze has.
+- of the profile stream, any day before the interval's end on which bronze has other documents than the site, too.
 A window is one site and one such day. A record goes into the window of its own UTC day; one that states no day is kept
 apart, for quarantine.
 """
@@ -27,6 +27,9 @@ RIGHT = timedelta(minutes=5)  # as a clock that nobody would set
 
 DaysInBronze = Callable[[str, Sequence[str] | None], set[date]]
 """Days on which bronze has records of a site: those with the given ids, or any."""
+
+ChangedDays = Callable[[Site, str, Sequence[Page]], set[date]]
+"""Days on which bronze has other records of a site than these, which it answered by this version of its API."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def fetch_site(
     *,
     bronze: Mapping[str, str] | None = None,
     days_in_bronze: DaysInBronze | None = None,
+    changed_days: ChangedDays | None = None,
     progress: Progress | None = None,
 ) -> SiteAnswer:
     """Fetch one site's windows of an interval.
@@ -103,6 +107,11 @@ def fetch_site(
             known |= days_in_bronze(client.site.site, None)
         windows |= {day for day in known if day < interval.end.date()}
         take(documents, windows, 0, LAST_MS)
+        if changed_days:
+            # What is fetched each day is not written each day: what it feeds, and its gates, would go through it all.
+            windows &= asked | changed_days(client.site, client.api, pages)
+            pages = [page.of_days(windows) for page in pages]
+            count = sum(page.table.num_rows for page in pages)
     else:
         for first, last in ranges(windows):
             start, end = (first - EPOCH).days * DAY_MS, ((last - EPOCH).days + 1) * DAY_MS

@@ -13,7 +13,7 @@ import orjson
 
 from include.errors import LakehouseError, SourceError
 from include.interval import Interval
-from include.lake.attach import Lake
+from include.lake.attach import Lake, identifier
 from include.lake.erasures import Erased
 from include.sources import bronze, dlt_runtime
 from include.sources.bronze import Bronze
@@ -24,7 +24,8 @@ from include.sources.ingest import ingest as ingest_any
 from include.sources.nightscout.client import SiteClient, record_id
 from include.sources.nightscout.fetch import SiteAnswer, fetch_site
 from include.sources.nightscout.sites import Site
-from include.sources.nightscout.streams import Stream
+from include.sources.nightscout.streams import LINEAGE, Stream
+from include.sources.nightscout.tables import Page
 from include.sources.results import IngestResult, SiteFailure, SiteLoad
 
 DOMAIN = "nightscout"
@@ -171,6 +172,10 @@ def _fetch_all(
         with lock:
             return {row[0] for row in connection.execute(query, values).fetchall()}
 
+    def changed_days(site: Site, api: str, pages: Sequence[Page]) -> set[date]:
+        with lock:
+            return _changed_days(connection, before, site, api, pages)
+
     def fetch(client: SiteClient) -> SiteAnswer:
         with client:
             return fetch_site(
@@ -180,6 +185,7 @@ def _fetch_all(
                 lookback_days,
                 bronze=before.columns,
                 days_in_bronze=days_in_bronze,
+                changed_days=changed_days if before.columns else None,
                 progress=progress,
             )
 
@@ -194,3 +200,41 @@ def _fetch_all(
             except LakehouseError as error:
                 failed.append(SiteFailure.of(site.site, error, optional=site.optional))
     return answers, failed
+
+
+def _changed_days(
+    connection: duckdb.DuckDBPyConnection, before: Bronze, site: Site, api: str, pages: Sequence[Page]
+) -> set[date]:
+    """Days on which a load of these pages would leave other records of the site than bronze has."""
+    import pyarrow as pa
+
+    same = {"api_version": api, "site_time_zone": site.time_zone, "site_units": site.units}
+    columns = [name for name in before.columns if name not in LINEAGE or name in ("interval_date", "record_id", *same)]
+    listed = ", ".join(map(identifier, columns))
+    held = f"select {listed} from {before.name} where site = ? and record_id is not null"
+    if not pages:
+        rows = connection.execute(f"select distinct interval_date from ({held})", [site.site]).fetchall()
+        return {day for (day,) in rows}
+    answered = pa.concat_tables([page.table for page in pages], promote_options="default")
+    if not {*answered.column_names} <= before.columns.keys():
+        return {day for page in pages for day in page.table["interval_date"].to_pylist()}
+    spelled = ", ".join(
+        f"?::{before.columns[name]}"
+        if name in same
+        else identifier(name)
+        if name in answered.column_names
+        else f"null::{before.columns[name]}"
+        for name in columns
+    )
+    fetched = f"select {spelled} from fetched_pages"
+    connection.register("fetched_pages", answered)
+    try:
+        both = f"({fetched} except all {held}) union all ({held} except all {fetched})"
+        mine = [same[name] for name in columns if name in same]
+        rows = connection.execute(
+            f"select distinct interval_date from ({both}) as differing ({listed})",
+            [*mine, site.site, site.site, *mine],
+        ).fetchall()
+    finally:
+        connection.unregister("fetched_pages")
+    return {day for (day,) in rows}

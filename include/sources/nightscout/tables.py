@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from include.naming import snake_case
 from include.sources.errors import SchemaError
@@ -77,6 +78,11 @@ class Page:
 
     table: pa.Table
     conflicts: tuple[Conflict, ...]
+
+    def of_days(self, days: Iterable[date]) -> "Page":
+        """Only the records of these days."""
+        wanted = pc.is_in(self.table["interval_date"], pa.array(sorted(days), pa.date32()))
+        return Page(self.table.filter(wanted), self.conflicts)
 
 
 def page_of(

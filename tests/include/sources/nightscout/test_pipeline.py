@@ -383,8 +383,37 @@ def test_profile_of_a_later_interval_survives_an_earlier_one_that_history_led_to
     site = site_with({"startDate": "2026-11-06T00:00:00.000Z", "store": {"Day": {}}}, stream=PROFILE)
     world = served(site)
     world.ingest(PROFILE, days(6, 7))
-    assert world.ingest(PROFILE).sites[0].touched == ("2026-11-06",)
+    assert world.ingest(PROFILE).sites[0].touched == ()
     assert world.rows("select count(record_id) from bronze.nightscout_profile") == [(1,)]
+
+
+@pytest.mark.parametrize("v3", [True, False])
+def test_profiles_are_written_again_only_where_they_differ(served: Served, v3: bool) -> None:
+    site = NightscoutSite("amber", v3=v3)
+    old, new = (
+        site.add("profile", {"startDate": f"{day}T00:00:00.000Z", "store": {"Day": {}}})
+        for day in ("2020-05-01", "2026-11-03")
+    )
+    world = served(site)
+    world.ingest(PROFILE)
+
+    def loads() -> list[tuple[Any, ...]]:
+        rows = "select interval_date, load_seq, store from bronze.nightscout_profile where record_id is not null"
+        return [(str(day), *rest) for day, *rest in world.rows(f"{rows} order by 1")]
+
+    assert world.ingest(PROFILE).sites[0].touched == ()
+    assert loads() == [("2020-05-01", 1, '{"Day":{}}'), ("2026-11-03", 2, '{"Day":{}}')]
+    site.edit("profile", old, {"store": {"Night": {}}})
+    assert world.ingest(PROFILE).sites[0].touched == ("2020-05-01",)
+    assert loads() == [("2020-05-01", 3, '{"Night":{}}'), ("2026-11-03", 3, '{"Day":{}}')]
+    site.edit("profile", new, {"unknownField": "later"})
+    assert world.ingest(PROFILE).sites[0].records == 2  # a column that bronze does not have yet
+    assert [row[1] for row in loads()] == [4, 4]
+    world.sites[0] = replace(world.sites[0], units="mmol/l")
+    assert world.ingest(PROFILE).sites[0].touched == ("2020-05-01",)
+    assert world.rows("select distinct site_units from bronze.nightscout_profile where record_id is not null") == [
+        ("mmol/l",)
+    ]
 
 
 def test_load_seq_counts_the_loads_of_a_table(served: Served) -> None:
