@@ -225,14 +225,14 @@ def publish(
         for change in changes:
             transaction.execute(change)
         transaction.forget_catalog()
-        replaced, written = _replace_rows(transaction, mart, keyless=not _has_key(live, mart))
+        replaced, written, kept = _replace_rows(transaction, mart, keyless=not _has_key(live, mart))
         _describe(transaction, mart, live)
     except duckdb.Error as error:
         explanation = _explanation(mart, error)
         if explanation is None:
             raise
         raise ReleaseError(explanation, retryable=LOCK_TIMEOUT in str(error)) from error
-    arrived = _arrived(transaction, mart, content, unchanged=not (replaced or written or changes))
+    arrived = _arrived(transaction, mart, content, replaced, written, kept)
     if arrived.rows != content.rows:
         _check_unique(connection, mart)
         raise ReleaseError(
@@ -245,22 +245,40 @@ def publish(
             f"the lake's rows {content.sha256[:16]}); nothing was published. Does the table have a trigger?"
         )
     connection.execute("drop table temp.incoming; drop table if exists temp.live; drop table if exists temp.gone")
+    connection.execute("drop table if exists temp.came")
     return Published(mart, content, replaced, written, tuple(c for c in changes if not c.startswith("set ")))
 
 
-def _arrived(transaction: Transaction, mart: Mart, sent: ContentHash, *, unchanged: bool) -> ContentHash:
+def _arrived(
+    transaction: Transaction, mart: Mart, sent: ContentHash, replaced: int, written: int, kept: int
+) -> ContentHash:
     """The content hash of what Postgres gives back.
 
     Rows that are those of the lake to the bit have the same hash, and comparing takes a third of the time of hashing.
     """
     connection = transaction.connection
-    if not unchanged:
+    if kept and _only_what_was_written_came(transaction, mart, sent, written):
+        return sent
+    if replaced or written or kept < sent.rows:
         connection.execute(f"create or replace temp table live as from {_published(transaction, mart)}")
     strangers = f"temp.live l anti join temp.incoming i on {_same_row(mart, 'l', 'i')}"
     # Keys are unique there, by its constraint: as many rows, and none that was not sent, are the rows that were sent.
     if _count(connection, "temp.live") == sent.rows and not _count(connection, strangers):
         return sent
     return content_hash(connection, "temp.live", mart.fields, mart.key)
+
+
+def _only_what_was_written_came(transaction: Transaction, mart: Mart, sent: ContentHash, written: int) -> bool:
+    """Whether the rows that this transaction put there are those that were to come, and none is missing.
+
+    The rows that stay were compared when they were read, in this very transaction; they need not be read again.
+    """
+    if transaction.query(f"select count(*) from {mart.table}") != [(sent.rows,)]:
+        return False
+    came = _published(transaction, mart, "where xmin = pg_current_xact_id()::xid")
+    transaction.connection.execute(f"create or replace temp table came as from {came}")
+    strangers = f"temp.came c anti join temp.incoming i on {_same_row(mart, 'c', 'i')}"
+    return _count(transaction.connection, "temp.came") == written and not _count(transaction.connection, strangers)
 
 
 def published_content(transaction: Transaction, mart: Mart) -> ContentHash:
@@ -446,8 +464,11 @@ def _check_unique(connection: duckdb.DuckDBPyConnection, mart: Mart) -> None:
         raise ReleaseError(_not_unique(mart, f"several rows have {', '.join(map(str, rows[0]))}."))
 
 
-def _replace_rows(transaction: Transaction, mart: Mart, keyless: bool) -> tuple[int, int]:
-    """Delete the rows that are not in the lake as they are, insert those that are not in Postgres."""
+def _replace_rows(transaction: Transaction, mart: Mart, keyless: bool) -> tuple[int, int, int]:
+    """Delete the rows that are not in the lake as they are, insert those that are not in Postgres.
+
+    Returns how many rows went, came and stayed.
+    """
     connection = transaction.connection
     columns = ", ".join(identifier(field.name) for field in mart.fields)
     target = f"{ATTACHED}.{MARTS_SCHEMA}.{identifier(mart.name)}"
@@ -473,7 +494,7 @@ def _replace_rows(transaction: Transaction, mart: Mart, keyless: bool) -> tuple[
         # After the rows: building the index at once is several times faster than row by row.
         keys = ", ".join(identifier(name) for name in mart.key)
         transaction.execute(f"alter table {mart.table} add primary key ({keys})")
-    return gone, written
+    return gone, written, before - gone
 
 
 def _delete_gone(transaction: Transaction, mart: Mart) -> None:
@@ -505,9 +526,9 @@ def _same_row(mart: Mart, left: str, right: str) -> str:
     return " and ".join(conditions)
 
 
-def _published(transaction: Transaction, mart: Mart) -> str:
+def _published(transaction: Transaction, mart: Mart, where: str = "") -> str:
     columns = ", ".join(identifier(field.name) for field in mart.fields)
-    source = transaction.relation(f"select {columns} from {mart.table}")
+    source = transaction.relation(f"select {columns} from {mart.table} {where}")
     return f"(select {select_list(mart.fields)} from {source})"
 
 
