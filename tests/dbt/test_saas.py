@@ -26,8 +26,8 @@ DAYS = [FIRST + timedelta(days=i) for i in range((LAST - FIRST).days + 1)]
 CURRENCIES = {"USD": "1", "EUR": "1.1", "JPY": "0.0067"}
 
 
-def test_the_models_are_these(models: list[Any]) -> None:
-    assert models_of("saas", models) == [
+def test_the_models_are_there(models: list[Any]) -> None:
+    assert set(models_of("saas", models)) >= {
         "bronze.stg_saas__accounts",
         "bronze.stg_saas__exchange_rates",
         "bronze.stg_saas__invoice_lines",
@@ -57,7 +57,7 @@ def test_the_models_are_these(models: list[Any]) -> None:
         "silver.fct_product_event",
         "silver.fct_subscription_month",
         "silver.fct_subscription_period",
-    ]
+    }
 
 
 @pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.torture)])
