@@ -1,6 +1,7 @@
 """The main job as a newcomer runs it: one command, a stack of its own, the real scheduler."""
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def first_demo(stack: Stack) -> str:
 
 @pytest.mark.timeout(500)
 def test_demo_certifies_marts_and_says_where_to_look(stack: Stack, first_demo: str) -> None:
-    assert "25 of 25 tasks" in first_demo
+    assert re.search(r"(\d\d) of \1 tasks", first_demo)
     assert "Release 1 certified" in first_demo
     with psycopg.connect(stack.conninfo("marts_reader")) as reader:
         days = dict(reader.execute("select site, count(*) from marts.mrt_daily_glycaemia group by site").fetchall())
