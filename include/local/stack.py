@@ -277,6 +277,7 @@ def _write_environment(settings: Settings, server) -> None:
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs" / "tasks"),
         "AIRFLOW__COSMOS__ENABLE_CACHE": "False",
+        "AIRFLOW__COSMOS__ENABLE_ORJSON_PARSER": "True",
         **NO_TELEMETRY,
     }
     passwords = home / "airflow" / "passwords.json"
