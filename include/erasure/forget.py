@@ -354,7 +354,7 @@ class _Work:
         made = last if last is not None and last.dag_run_id == self._run_id else None
         if last is not None and made is None:
             nobody_left = not any(self._rows_of_marts())
-            made = self._withdraw() if nobody_left else self._certify(Interval(last.interval_start, last.interval_end))
+            made = self._withdraw() if nobody_left else self._certify(last.interval)
         with self._lake.open() as connection:
             values = {"release_id": made.release_id, "entry_hash": made.entry_hash} if made else {}
             self._advance(connection, erasures.RELEASED, **values)

@@ -62,6 +62,43 @@ class Release:
         }
 
 
+@dataclass(frozen=True)
+class _Of:
+    """What an entry says of where it comes from."""
+
+    kind: str
+    domain: str
+    interval: Interval
+    dag_run_id: str
+    code_version: str
+    snapshot_id: int
+
+    def append(
+        self,
+        opened: Transaction,
+        gates: Sequence[Mapping[str, Any]],
+        published: Sequence[Published],
+        rolled_back_to: int | None = None,
+    ) -> Entry:
+        """Add the entry to the ledger, in the transaction that published."""
+        return ledger.append(
+            opened,
+            {
+                "kind": self.kind,
+                "domain": self.domain,
+                "interval_start": ledger.timestamp(self.interval.start),
+                "interval_end": ledger.timestamp(self.interval.end),
+                "dag_run_id": self.dag_run_id,
+                "code_version": self.code_version,
+                "snapshot_id": self.snapshot_id,
+                "gates": gates,
+                "marts": {item.mart.name: item.mart.as_record(item.content) for item in published},
+                "rolled_back_to": rolled_back_to,
+                "released_at": ledger.timestamp(datetime.now(UTC)),
+            },
+        )
+
+
 @lost_connections_told()
 def release(
     lake: Lake,
@@ -110,22 +147,8 @@ def release(
         with transaction(connection, marts) as opened:
             published = _publish(opened, targets, snapshot_id, previous, allow_empty, progress)
             progress("writing the ledger")
-            entry = ledger.append(
-                opened,
-                {
-                    "kind": ledger.RELEASE,
-                    "domain": domain,
-                    "interval_start": ledger.timestamp(interval.start),
-                    "interval_end": ledger.timestamp(interval.end),
-                    "dag_run_id": dag_run_id,
-                    "code_version": code_version,
-                    "snapshot_id": snapshot_id,
-                    "gates": summaries,
-                    "marts": {item.mart.name: item.mart.as_record(item.content) for item in published},
-                    "rolled_back_to": None,
-                    "released_at": ledger.timestamp(datetime.now(UTC)),
-                },
-            )
+            of = _Of(ledger.RELEASE, domain, interval, dag_run_id, code_version, snapshot_id)
+            entry = of.append(opened, summaries, published)
         progress("repointing the lake's views")
         return Release(entry, True, repoint(connection, entry), _vanished(marts, entry), tuple(published))
 
@@ -147,22 +170,8 @@ def republish(
     previous = _previous(marts)
     with transaction(connection, marts) as opened:
         published = _publish(opened, targets, target.snapshot_id, previous, target.marts, progress, expected)
-        entry = ledger.append(
-            opened,
-            {
-                "kind": ledger.ROLLBACK,
-                "domain": target.domain,
-                "interval_start": ledger.timestamp(target.interval_start),
-                "interval_end": ledger.timestamp(target.interval_end),
-                "dag_run_id": dag_run_id,
-                "code_version": code_version,
-                "snapshot_id": target.snapshot_id,
-                "gates": target.gates,
-                "marts": {item.mart.name: item.mart.as_record(item.content) for item in published},
-                "rolled_back_to": target.release_id,
-                "released_at": ledger.timestamp(datetime.now(UTC)),
-            },
-        )
+        of = _Of(ledger.ROLLBACK, target.domain, target.interval, dag_run_id, code_version, target.snapshot_id)
+        entry = of.append(opened, target.gates, published, rolled_back_to=target.release_id)
     return Release(entry, True, repoint(connection, entry), _vanished(marts, entry), tuple(published))
 
 
@@ -200,22 +209,8 @@ def withdraw(
                 raise ReleaseError(
                     f"{', '.join(full)} of {domain} have rows; what has rows is released through its gates."
                 )
-            entry = ledger.append(
-                opened,
-                {
-                    "kind": ledger.WITHDRAWAL,
-                    "domain": domain,
-                    "interval_start": ledger.timestamp(last.interval_start),
-                    "interval_end": ledger.timestamp(last.interval_end),
-                    "dag_run_id": dag_run_id,
-                    "code_version": code_version,
-                    "snapshot_id": snapshot_id,
-                    "gates": [],
-                    "marts": {item.mart.name: item.mart.as_record(item.content) for item in published},
-                    "rolled_back_to": None,
-                    "released_at": ledger.timestamp(datetime.now(UTC)),
-                },
-            )
+            of = _Of(ledger.WITHDRAWAL, domain, last.interval, dag_run_id, code_version, snapshot_id)
+            entry = of.append(opened, [], published)
         return Release(entry, True, repoint(connection, entry), (), tuple(published))
 
 

@@ -17,7 +17,7 @@ def covered_days(entries: Iterable[Entry]) -> set[date]:
     days: set[date] = set()
     for entry in entries:
         if entry.kind == ledger.RELEASE:
-            days.update(Interval(entry.interval_start, entry.interval_end).days())
+            days.update(entry.interval.days())
         elif entry.kind == ledger.WITHDRAWAL:
             days.clear()
     return days

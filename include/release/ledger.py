@@ -21,6 +21,7 @@ from psycopg import sql
 
 from include.connections import Postgres
 from include.errors import ReleaseError
+from include.interval import Interval
 from include.lake.attach import ALIAS, Lake
 from include.lake.locks import take
 from include.layers import MARTS_SCHEMA
@@ -97,6 +98,11 @@ class Entry:
     released_at: datetime
     previous_hash: str | None
     entry_hash: str
+
+    @property
+    def interval(self) -> Interval:
+        """The days that it is about."""
+        return Interval(self.interval_start, self.interval_end)
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "Entry":
