@@ -28,8 +28,8 @@ RIGHT = timedelta(minutes=5)  # as a clock that nobody would set
 DaysInBronze = Callable[[str, Sequence[str] | None], set[date]]
 """Days on which bronze has records of a site: those with the given ids, or any."""
 
-ChangedDays = Callable[[Site, str, Sequence[Page]], set[date]]
-"""Days on which bronze has other records of a site than these, which it answered by this version of its API."""
+HeldDays = Callable[[Site, str, Page], set[date]]
+"""Days on which bronze has just these records of a site, which it answered by this version of its API."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def fetch_site(
     *,
     bronze: Mapping[str, str] | None = None,
     days_in_bronze: DaysInBronze | None = None,
-    changed_days: ChangedDays | None = None,
+    held_days: HeldDays | None = None,
     progress: Progress | None = None,
 ) -> SiteAnswer:
     """Fetch one site's windows of an interval.
@@ -107,11 +107,12 @@ def fetch_site(
             known |= days_in_bronze(client.site.site, None)
         windows |= {day for day in known if day < interval.end.date()}
         take(documents, windows, 0, LAST_MS)
-        if changed_days:
+        if held_days and pages:
             # What is fetched each day is not written each day: what it feeds, and its gates, would go through it all.
-            windows &= asked | changed_days(client.site, client.api, pages)
-            pages = [page.of_days(windows) for page in pages]
-            count = sum(page.table.num_rows for page in pages)
+            (page,) = pages
+            windows -= held_days(client.site, client.api, page) - asked
+            pages = [page.of_days(windows)]
+            count = pages[0].table.num_rows
     else:
         for first, last in ranges(windows):
             start, end = (first - EPOCH).days * DAY_MS, ((last - EPOCH).days + 1) * DAY_MS

@@ -172,9 +172,9 @@ def _fetch_all(
         with lock:
             return {row[0] for row in connection.execute(query, values).fetchall()}
 
-    def changed_days(site: Site, api: str, pages: Sequence[Page]) -> set[date]:
+    def held_days(site: Site, api: str, page: Page) -> set[date]:
         with lock:
-            return _changed_days(connection, before, site, api, pages)
+            return _held_days(connection, before, site, api, page)
 
     def fetch(client: SiteClient) -> SiteAnswer:
         with client:
@@ -185,7 +185,7 @@ def _fetch_all(
                 lookback_days,
                 bronze=before.columns,
                 days_in_bronze=days_in_bronze,
-                changed_days=changed_days if before.columns else None,
+                held_days=held_days,
                 progress=progress,
             )
 
@@ -202,39 +202,29 @@ def _fetch_all(
     return answers, failed
 
 
-def _changed_days(
-    connection: duckdb.DuckDBPyConnection, before: Bronze, site: Site, api: str, pages: Sequence[Page]
-) -> set[date]:
-    """Days on which a load of these pages would leave other records of the site than bronze has."""
-    import pyarrow as pa
-
+def _held_days(connection: duckdb.DuckDBPyConnection, before: Bronze, site: Site, api: str, page: Page) -> set[date]:
+    """Days of a page on which a load would leave the very records of the site that bronze has."""
+    answered = page.table
+    if not {*answered.column_names} <= before.columns.keys():
+        return set()
     same = {"api_version": api, "site_time_zone": site.time_zone, "site_units": site.units}
     columns = [name for name in before.columns if name not in LINEAGE or name in ("interval_date", "record_id", *same)]
-    listed = ", ".join(map(identifier, columns))
-    held = f"select {listed} from {before.name} where site = ? and record_id is not null"
-    if not pages:
-        rows = connection.execute(f"select distinct interval_date from ({held})", [site.site]).fetchall()
-        return {day for (day,) in rows}
-    answered = pa.concat_tables([page.table for page in pages], promote_options="default")
-    if not {*answered.column_names} <= before.columns.keys():
-        return {day for page in pages for day in page.table["interval_date"].to_pylist()}
-    spelled = ", ".join(
-        f"?::{before.columns[name]}"
-        if name in same
-        else identifier(name)
-        if name in answered.column_names
-        else f"null::{before.columns[name]}"
-        for name in columns
-    )
-    fetched = f"select {spelled} from fetched_pages"
-    connection.register("fetched_pages", answered)
+
+    def spelled(name: str) -> str:
+        if name in answered.column_names:
+            return identifier(name)
+        return f"{'?' if name in same else 'null'}::{before.columns[name]} as {identifier(name)}"
+
+    connection.register("answered", answered)
     try:
-        both = f"({fetched} except all {held}) union all ({held} except all {fetched})"
-        mine = [same[name] for name in columns if name in same]
         rows = connection.execute(
-            f"select distinct interval_date from ({both}) as differing ({listed})",
-            [*mine, site.site, site.site, *mine],
+            f"with held as (select {', '.join(map(identifier, columns))} from {before.name} "
+            "where site = ? and record_id is not null), "
+            f"fetched as (select {', '.join(map(spelled, columns))} from answered), "
+            "differing as ((from fetched except all from held) union all (from held except all from fetched)) "
+            "select interval_date from fetched except select interval_date from differing",
+            [site.site, *(same[name] for name in columns if name in same)],
         ).fetchall()
     finally:
-        connection.unregister("fetched_pages")
+        connection.unregister("answered")
     return {day for (day,) in rows}

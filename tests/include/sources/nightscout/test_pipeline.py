@@ -416,6 +416,21 @@ def test_profiles_are_written_again_only_where_they_differ(served: Served, v3: b
     ]
 
 
+def test_profile_that_goes_as_another_gets_a_new_field_goes_at_once(served: Served) -> None:
+    site = NightscoutSite("amber")
+    gone, kept = (
+        site.add("profile", {"startDate": f"{day}T00:00:00.000Z", "store": {"Day": {}}})
+        for day in ("2020-05-01", "2020-06-01")
+    )
+    world = served(site)
+    world.ingest(PROFILE)
+    site.delete("profile", gone)
+    site.edit("profile", kept, {"unknownField": "later"})
+    world.ingest(PROFILE)
+    rows = "select interval_date, unknown_field from bronze.nightscout_profile where record_id is not null"
+    assert world.rows(rows) == [(date(2020, 6, 1), "later")]
+
+
 def test_load_seq_counts_the_loads_of_a_table(served: Served) -> None:
     world = served(site_with(reading("2026-11-03T01:00:00")))
     assert [world.ingest().load_seq, world.ingest().load_seq, world.ingest(TREATMENTS).load_seq] == [1, 2, 1]
