@@ -1,6 +1,7 @@
 """Real engines for every test: one embedded PostgreSQL a session; a fresh catalog, folder and marts database a test."""
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -147,7 +148,6 @@ def manifest() -> Path:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Storage]:
     """An S3 server over HTTP that checks signatures, and the key of somebody who may do everything in it."""
-    import json
     import logging
 
     import boto3
@@ -181,6 +181,12 @@ def s3_lake(lake: Lake, s3_server: Storage) -> Lake:
     bucket = f"lake-{uuid.uuid4().hex[:12]}"
     s3_client(s3_server).create_bucket(Bucket=bucket)
     return dataclasses.replace(lake, storage=dataclasses.replace(s3_server, url=f"s3://{bucket}/warehouse"))
+
+
+def connection_to(storage: Storage) -> str:
+    """A bucket as the value of an AIRFLOW_CONN_ variable."""
+    extra = {"url": storage.url, "endpoint_url": storage.endpoint, "region_name": storage.region}
+    return json.dumps({"conn_type": "aws", "login": storage.key_id, "password": storage.secret, "extra": extra})
 
 
 def objects(storage: Storage) -> list[str]:

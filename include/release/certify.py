@@ -62,43 +62,6 @@ class Release:
         }
 
 
-@dataclass(frozen=True)
-class _Of:
-    """What an entry says of where it comes from."""
-
-    kind: str
-    domain: str
-    interval: Interval
-    dag_run_id: str
-    code_version: str
-    snapshot_id: int
-
-    def append(
-        self,
-        opened: Transaction,
-        gates: Sequence[Mapping[str, Any]],
-        published: Sequence[Published],
-        rolled_back_to: int | None = None,
-    ) -> Entry:
-        """Add the entry to the ledger, in the transaction that published."""
-        return ledger.append(
-            opened,
-            {
-                "kind": self.kind,
-                "domain": self.domain,
-                "interval_start": ledger.timestamp(self.interval.start),
-                "interval_end": ledger.timestamp(self.interval.end),
-                "dag_run_id": self.dag_run_id,
-                "code_version": self.code_version,
-                "snapshot_id": self.snapshot_id,
-                "gates": gates,
-                "marts": {item.mart.name: item.mart.as_record(item.content) for item in published},
-                "rolled_back_to": rolled_back_to,
-                "released_at": ledger.timestamp(datetime.now(UTC)),
-            },
-        )
-
-
 @lost_connections_told()
 def release(
     lake: Lake,
@@ -147,8 +110,10 @@ def release(
         with transaction(connection, marts) as opened:
             published = _publish(opened, targets, snapshot_id, previous, allow_empty, progress)
             progress("writing the ledger")
-            of = _Of(ledger.RELEASE, domain, interval, dag_run_id, code_version, snapshot_id)
-            entry = of.append(opened, summaries, published)
+            content = _content(
+                ledger.RELEASE, domain, interval, dag_run_id, code_version, snapshot_id, summaries, published
+            )
+            entry = ledger.append(opened, content)
         progress("repointing the lake's views")
         return Release(entry, True, repoint(connection, entry), _vanished(marts, entry), tuple(published))
 
@@ -170,8 +135,18 @@ def republish(
     previous = _previous(marts)
     with transaction(connection, marts) as opened:
         published = _publish(opened, targets, target.snapshot_id, previous, target.marts, progress, expected)
-        of = _Of(ledger.ROLLBACK, target.domain, target.interval, dag_run_id, code_version, target.snapshot_id)
-        entry = of.append(opened, target.gates, published, rolled_back_to=target.release_id)
+        content = _content(
+            ledger.ROLLBACK,
+            target.domain,
+            target.interval,
+            dag_run_id,
+            code_version,
+            target.snapshot_id,
+            target.gates,
+            published,
+            target.release_id,
+        )
+        entry = ledger.append(opened, content)
     return Release(entry, True, repoint(connection, entry), _vanished(marts, entry), tuple(published))
 
 
@@ -209,8 +184,10 @@ def withdraw(
                 raise ReleaseError(
                     f"{', '.join(full)} of {domain} have rows; what has rows is released through its gates."
                 )
-            of = _Of(ledger.WITHDRAWAL, domain, last.interval, dag_run_id, code_version, snapshot_id)
-            entry = of.append(opened, [], published)
+            content = _content(
+                ledger.WITHDRAWAL, domain, last.interval, dag_run_id, code_version, snapshot_id, [], published
+            )
+            entry = ledger.append(opened, content)
         return Release(entry, True, repoint(connection, entry), (), tuple(published))
 
 
@@ -244,6 +221,33 @@ def pinned_snapshot(connection: duckdb.DuckDBPyConnection, domain: str) -> int |
     """The snapshot that readers of the lake's views see of a domain; None before its first release."""
     shown = (view.snapshot for view in _views(connection) if view.mark.get("domain") == domain)
     return max((snapshot for snapshot in shown if snapshot is not None), default=None)
+
+
+def _content(
+    kind: str,
+    domain: str,
+    interval: Interval,
+    dag_run_id: str,
+    code_version: str,
+    snapshot_id: int,
+    gates: Sequence[Mapping[str, Any]],
+    published: Sequence[Published],
+    rolled_back_to: int | None = None,
+) -> dict[str, Any]:
+    """What the ledger keeps of what was published."""
+    return {
+        "kind": kind,
+        "domain": domain,
+        "interval_start": ledger.timestamp(interval.start),
+        "interval_end": ledger.timestamp(interval.end),
+        "dag_run_id": dag_run_id,
+        "code_version": code_version,
+        "snapshot_id": snapshot_id,
+        "gates": gates,
+        "marts": {item.mart.name: item.mart.as_record(item.content) for item in published},
+        "rolled_back_to": rolled_back_to,
+        "released_at": ledger.timestamp(datetime.now(UTC)),
+    }
 
 
 def _passed(domain: str, snapshot_id: int, gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -232,7 +232,7 @@ def publish(
         if explanation is None:
             raise
         raise ReleaseError(explanation, retryable=LOCK_TIMEOUT in str(error)) from error
-    arrived = _arrived(transaction, mart, content, replaced, written, kept)
+    arrived = _arrived(transaction, mart, content, written, kept)
     if arrived.rows != content.rows:
         _check_unique(connection, mart)
         raise ReleaseError(
@@ -244,14 +244,13 @@ def publish(
             f"Mart {mart.name}: PostgreSQL gives other values back than it was given (sha256 {arrived.sha256[:16]}, "
             f"the lake's rows {content.sha256[:16]}); nothing was published. Does the table have a trigger?"
         )
-    connection.execute("drop table temp.incoming; drop table if exists temp.live; drop table if exists temp.gone")
-    connection.execute("drop table if exists temp.came")
+    connection.execute("drop table temp.incoming")
+    for scratch in ("live", "gone", "came"):
+        connection.execute(f"drop table if exists temp.{scratch}")
     return Published(mart, content, replaced, written, tuple(c for c in changes if not c.startswith("set ")))
 
 
-def _arrived(
-    transaction: Transaction, mart: Mart, sent: ContentHash, replaced: int, written: int, kept: int
-) -> ContentHash:
+def _arrived(transaction: Transaction, mart: Mart, sent: ContentHash, written: int, kept: int) -> ContentHash:
     """The content hash of what Postgres gives back.
 
     Rows that are those of the lake to the bit have the same hash, and comparing takes a third of the time of hashing.
@@ -259,8 +258,7 @@ def _arrived(
     connection = transaction.connection
     if kept and _only_what_was_written_came(transaction, mart, sent, written):
         return sent
-    if replaced or written or kept < sent.rows:
-        connection.execute(f"create or replace temp table live as from {_published(transaction, mart)}")
+    connection.execute(f"create or replace temp table live as from {_published(transaction, mart)}")
     strangers = f"temp.live l anti join temp.incoming i on {_same_row(mart, 'l', 'i')}"
     # Keys are unique there, by its constraint: as many rows, and none that was not sent, are the rows that were sent.
     if _count(connection, "temp.live") == sent.rows and not _count(connection, strangers):

@@ -171,7 +171,7 @@ def mart(
             for test in (f"tests/dbt/test_{domain}.py", f"tests/pipeline/test_{domain}.py")
             if (ROOT / test).exists()
         ]
-        _next(f"lake dbt build --select +{name}", f"pytest {' '.join(['tests/dbt/test_project.py', *own])}")
+        _next(f"lake dbt build --select +{name}", f"pytest {' '.join(own)}")
 
 
 def _flags(kind, columns, subject, personal, clear, fact, read, connection, conn_id, schema):

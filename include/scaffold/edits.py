@@ -35,11 +35,6 @@ def insert(source: str, name: str, text: str, where: str) -> str:
     )
 
 
-def has(source: str, name: str) -> bool:
-    """Whether a module assigns a literal to `name`, which `insert` could add to."""
-    return _literal(ast.parse(source), name) is not None
-
-
 def append_source(text: str, table: str, where: str) -> str:
     """Add a table at the end of a dbt sources file.
 

@@ -158,9 +158,7 @@ def new_mart(
     suites = f"include/quality/suites/{domain}.py"
     plan._insert(suites, "GOLD", part("gold.py", kind="", mart=mart))
     _import_built(plan, suites)
-    test = f"tests/dbt/test_{domain}.py"
-    if edits.has((root / test).read_text(encoding="utf-8") if (root / test).is_file() else "", "MODELS"):
-        plan._insert(test, "MODELS", f'"gold.{name}",')
+    plan._insert(f"tests/dbt/test_{domain}.py", "MODELS", f'"gold.{name}",')
     return plan
 
 

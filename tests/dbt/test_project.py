@@ -10,31 +10,9 @@ from include.dbt_project import PROJECT_DIR
 from include.domains import domains
 from include.lake.attach import Lake
 from tests.dbt.bronze import create_bronze, entry, load
-from tests.dbt.conftest import BUILT_DAYS, NIGHTSCOUT, Dbt, at, models_of
+from tests.dbt.conftest import BUILT_DAYS, NIGHTSCOUT, Dbt, at
 
 DAY = date(2021, 1, 1)
-
-
-def test_the_models_of_nightscout_are_there(models: list[Any]) -> None:
-    assert set(models_of("nightscout", models)) >= {
-        "bronze.stg_nightscout__devicestatus",
-        "bronze.stg_nightscout__entries",
-        "bronze.stg_nightscout__profile",
-        "bronze.stg_nightscout__treatments",
-        "bronze.stg_nightscout__windows",
-        "gold.mrt_agp_hourly",
-        "gold.mrt_daily_glycaemia",
-        "gold.mrt_glucose_hourly_patterns",
-        "gold.mrt_glucose_overview",
-        "gold.mrt_glucose_readings",
-        "gold.mrt_quality_coverage",
-        "silver.dim_date",
-        "silver.dim_device",
-        "silver.dim_profile_scd",
-        "silver.fct_bolus_event",
-        "silver.fct_carb_event",
-        "silver.fct_cgm_reading",
-    }
 
 
 def test_every_model_is_of_a_domain_and_lands_in_its_layer(models: list[Any]) -> None:

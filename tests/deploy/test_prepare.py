@@ -11,6 +11,7 @@ from include.connections import Postgres, Storage
 from include.errors import SetupError
 from include.lake.attach import Lake
 from include.settings import ROOT
+from tests.conftest import connection_to
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,7 @@ def server_environment(
             "password": database.password,
         }
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id}", json.dumps(value))
-    extra = {"url": storage.url, "endpoint_url": storage.endpoint, "region_name": storage.region}
-    given = {"conn_type": "aws", "login": storage.key_id, "password": storage.secret, "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_LAKE_STORAGE", json.dumps(given))
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE_STORAGE", connection_to(storage))
     monkeypatch.setenv("LAKE_EXTENSION_DIR", str(s3_lake.extensions))
     monkeypatch.setenv("LAKE_HOME", str(s3_lake.temp_directory))
     environment.settings.cache_clear()

@@ -24,6 +24,7 @@ from include.local.airflow_api import Airflow
 from include.local.nightscout import Fault, SiteServer, demo_sites, serve
 from include.local.postgres import ROLES, SUPERUSER
 from include.settings import ROOT
+from tests.conftest import connection_to
 from tests.faults import canary, children
 from tests.faults.children import Before
 from tests.faults.judge import Difference, compare, everything, leftovers, sweep
@@ -96,9 +97,7 @@ def place(s3_server: Storage, manifest: Path) -> Iterator[Place]:
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(UNHEARD),
         }
         with own_stack([ROOT / "dags" / f"{dag}.py" for dag in DAGS], **variables) as stack:
-            file = stack.home / "own-sites.yaml"
-            file.write_text(server.sites_yaml())
-            stack.environment["LAKE_NIGHTSCOUT_SITES"] = str(file)
+            stack.use_sites(server)
             secrets = canaries(stack, server, {"storage": storage, "backup": backups})
             for command in (("setup",), ("up", "--detach")):
                 done = stack.lake(*command)
@@ -125,11 +124,6 @@ def bucket_with_its_key(server: Storage) -> Storage:
     return dataclasses.replace(
         server, url=f"s3://{bucket}/lake", key_id=key.access_key_id, secret=key.secret_access_key
     )
-
-
-def connection_to(storage: Storage) -> str:
-    extra = {"url": storage.url, "endpoint_url": storage.endpoint, "region_name": storage.region}
-    return json.dumps({"conn_type": "aws", "login": storage.key_id, "password": storage.secret, "extra": extra})
 
 
 def canaries(stack: Stack, server: SiteServer, storages: dict[str, Storage]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from include.local.nightscout import SiteServer
 from include.settings import ROOT
 
 LAKE = Path(sys.executable).parent / "lake"
@@ -33,6 +34,12 @@ class Stack:
         return subprocess.run(
             command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
         )
+
+    def use_sites(self, server: SiteServer) -> None:
+        """Let it read these sites, whose connections it was given, rather than the demo's."""
+        file = self.home / "own-sites.yaml"
+        file.write_text(server.sites_yaml())
+        self.environment["LAKE_NIGHTSCOUT_SITES"] = str(file)
 
     def start_lake(self, *arguments: str) -> subprocess.Popen[str]:
         """A command that runs beside the test and hears Ctrl-C, which a test in the background does not."""

@@ -33,9 +33,7 @@ def stack() -> Iterator[Stack]:
     # The sites of `lake demo` have four weeks.
     sites = demo_sites(today() - (DAYS + 4) * DAY, today(), secret_seed=uuid.uuid4().hex)
     with serve(sites) as server, own_stack([ROOT / "dags" / f"{DAG}.py"], **server.connections()) as made:
-        file = made.home / "own-sites.yaml"
-        file.write_text(server.sites_yaml())
-        made.environment["LAKE_NIGHTSCOUT_SITES"] = str(file)
+        made.use_sites(server)
         done = made.lake("up", "--detach")
         assert done.returncode == 0, done.stdout + done.stderr
         yield made

@@ -65,12 +65,15 @@ def two_people(make_flow: MakeFlow, storage: Storage | None = None) -> Flow:
 
 def bytes_of(flow: DomainFlow) -> dict[str, bytes]:
     """Every file of the lake and of the results, and every row of both databases as text."""
-    lake = Files.of(flow.lake.storage, flow.lake.temp_directory)
-    found = {}
-    for path in lake.entries():
-        with lake.open(path) as file:
-            found[path] = file.read()
     folders = [flow.home / "quality", flow.home / "dlt", flow.home / "forget"]
+    found: dict[str, bytes] = {}
+    if flow.lake.storage.is_s3:
+        bucket = Files.of(flow.lake.storage, flow.lake.temp_directory)
+        for path in bucket.entries():
+            with bucket.open(path) as file:
+                found[path] = file.read()
+    else:  # all of it, whatever the lake takes for its own
+        folders.append(Path(flow.lake.storage.url))
     found |= {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
     for server in (flow.lake.catalog, flow.marts):
         with psycopg.connect(server.conninfo()) as connection:

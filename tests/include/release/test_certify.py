@@ -347,14 +347,18 @@ def test_next_release_first_completes_one_that_was_cut_off(
     assert releasing.seen() == whole(2)
 
 
-@pytest.mark.parametrize("kind", ["rows", "values"])
-def test_what_postgres_changes_on_the_way_is_never_published(releasing: Releasing, kind: str) -> None:
-    releasing.release(build(releasing.lake, 1))
-    body = "return null" if kind == "rows" else "new.mean = new.mean + 1e-9; return new"
+def meddle(releasing: Releasing, body: str) -> None:
+    """A trigger that does something for each row that comes to mrt_daily."""
     releasing.query(
         f"create function public.meddle() returns trigger language plpgsql as $$ begin {body}; end $$;"
         "create trigger meddle before insert on marts.mrt_daily for each row execute function public.meddle()"
     )
+
+
+@pytest.mark.parametrize("kind", ["rows", "values"])
+def test_what_postgres_changes_on_the_way_is_never_published(releasing: Releasing, kind: str) -> None:
+    releasing.release(build(releasing.lake, 1))
+    meddle(releasing, "return null" if kind == "rows" else "new.mean = new.mean + 1e-9; return new")
     with pytest.raises(ReleaseError, match="Does the table have a trigger"):
         releasing.release(build(releasing.lake, 2))
     assert releasing.seen() == whole(1)
@@ -376,10 +380,7 @@ def test_what_postgres_changes_beside_the_rows_that_differ_is_never_published(
     releasing: Releasing, kind: str, body: str
 ) -> None:
     releasing.release(build(releasing.lake, 1, days=5))
-    releasing.query(
-        f"create function public.meddle() returns trigger language plpgsql as $$ begin {body}; end $$;"
-        "create trigger meddle before insert on marts.mrt_daily for each row execute function public.meddle()"
-    )
+    meddle(releasing, body)
     with pytest.raises(ReleaseError, match="Does the table have a trigger"):
         releasing.release(build(releasing.lake, 1, days=6))
     assert releasing.seen() == whole(1)

@@ -96,7 +96,7 @@ def test_what_is_written_satisfies_the_linters(written: Callable[..., Path], kin
 def test_a_mart_of_a_domain_that_was_written_by_hand(repository: Path, domain: str, of: str, day: str | None) -> None:
     plan = new_mart(repository, domain, "mrt_counted_daily", of, day=day, owner="x")
     suites = f"include/quality/suites/{domain}.py"
-    assert set(plan.changed) == {suites}
+    assert set(plan.changed) == {suites, f"tests/dbt/test_{domain}.py"}
     assert plan.changed[suites].count("mrt_counted_daily") == 1
     plan.write()
     lint(repository, domain)
