@@ -1,12 +1,13 @@
 """What the code needs to know of the dbt project, read from its manifest so that nothing is listed twice."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from include.errors import SetupError
 from include.layers import Layer
@@ -179,4 +180,4 @@ def parsed(path: Path = PARSED) -> Any:
 def _manifest(path: Path, _modified: float) -> dict:
     if not path.exists():
         raise SetupError(f"There is no dbt manifest at {path}; run `make manifest`.")
-    return json.loads(path.read_bytes())
+    return orjson.loads(path.read_bytes())

@@ -43,6 +43,7 @@ def _variables(lake: Lake) -> dict[str, str]:
         "LAKE_DBT_MEMORY": lake.memory_limit,
         "LAKE_DBT_THREADS": str(lake.threads or os.cpu_count() or 1),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_CACHE_SELECTED_ONLY": "true",  # one model need not list what is in the other layers
     }
     if storage.is_s3:
         scheme, _, host = (storage.endpoint or "https://s3.amazonaws.com").rpartition("://")

@@ -81,10 +81,24 @@ def test_every_dbt_task_settles_the_table_that_it_builds(bag, dag_id: str) -> No
     from include.layers import Layer
     from include.orchestration.tasks import built_by
 
-    for layer in Layer:
+    for layer in (Layer.SILVER, Layer.GOLD):
         tasks = [task for task in bag.dags[dag_id].tasks if task.task_id.startswith(f"{layer}.")]
         models = {f"{layer}.{model.name}" for model in dbt_project.models(layer, dag_id.rpartition("_")[0])}
         assert {built_by(task, layer) for task in tasks} == models
+
+
+@pytest.mark.parametrize("dag_id", sorted(PIPELINES))
+def test_one_task_builds_all_views_of_bronze(bag, dag_id: str) -> None:
+    from include import dbt_project
+    from include.layers import Layer
+
+    domain = dag_id.rpartition("_")[0]
+    task = bag.dags[dag_id].get_task("bronze.views")
+    assert task.select == [Layer.BRONZE.selector(domain)]
+    nodes = json.loads(dbt_project.MANIFEST.read_bytes())["nodes"].values()
+    ours = [node for node in nodes if node["original_file_path"].startswith(f"models/bronze/{domain}/")]
+    kinds = {node["config"]["materialized"] for node in ours if node["resource_type"] == "model"}
+    assert kinds == {"view"}
 
 
 @pytest.mark.parametrize("dag_id", sorted(PIPELINES))
@@ -142,7 +156,7 @@ def test_layer_that_selects_no_model_is_an_error(manifest: Path) -> None:
     def empty():
         layer("no_such_domain", Layer.SILVER)
 
-    with pytest.raises(SetupError, match="selects no model"):
+    with pytest.raises(SetupError, match="no model under models/silver/no_such_domain/"):
         empty()
 
 
