@@ -13,7 +13,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -249,8 +249,8 @@ class SiteClient:
             skip += len(page)
         raise self._error(f"answered more than {MOST_PAGES} pages of {stream.name}")
 
-    def changes(self, stream: Stream, start: int, end: int) -> Iterator[Change]:
-        """Documents that were written, edited or deleted in `[start, end)`, by the site's clock in epoch ms.
+    def changes(self, stream: Stream, start: int, end: int) -> Iterator[list[Change]]:
+        """Pages of documents that were written, edited or deleted in `[start, end)`, by the site's clock in epoch ms.
 
         v3 only: v1 does not tell.
         """
@@ -260,11 +260,10 @@ class SiteClient:
         cursor = max(start, FIRST_V3_MOMENT) - 1
         for _ in range(MOST_PAGES):
             page = self._v3_list(f"{path}/history/{cursor}", {"limit": self._v3_limit, "fields": fields})
-            yield from self._changes_of(page, seen, start, end)
-            modified = [_modified(document) for document in page]
-            if len(page) < self._v3_limit or max(modified) >= end:
+            yield _changes_of(page, seen, start, end)
+            last = max(map(_modified, page), default=end)
+            if len(page) < self._v3_limit or last >= end:
                 return
-            last = max(modified)
             if last - 1 > cursor:
                 cursor = last - 1  # history answers what is later than this: read the last moment again, whole
                 continue
@@ -273,7 +272,7 @@ class SiteClient:
                 rest = self._v3_list(
                     path, {"srvModified$eq": last, "limit": self._v3_limit, "skip": skip, "fields": fields}
                 )
-                yield from self._changes_of(rest, seen, start, end)
+                yield _changes_of(rest, seen, start, end)
                 if len(rest) < self._v3_limit:
                     break
             cursor = last
@@ -286,13 +285,6 @@ class SiteClient:
         else:
             page = self._v3_list(f"api/v3/{stream.v3_collection}", {"sort$desc": stream.time_field, "limit": 1})
         return page[0] if page else None
-
-    def _changes_of(self, page: Sequence[Record], seen: set[tuple[str, int]], start: int, end: int) -> Iterator[Change]:
-        for document in page:
-            key = (record_id(document), _modified(document))
-            if key not in seen and start <= key[1] < end:
-                seen.add(key)
-                yield Change(key[0], document, document.get("isValid") is False)
 
     def _page(self, stream: Stream, start: int, end: int, size: int, skip: int) -> list[Record]:
         if self.api == V1:
@@ -332,7 +324,7 @@ class SiteClient:
     def _records_in(self, path: str, answer: Any) -> list[Record]:
         if not isinstance(answer, list):
             raise self._error(f"GET /{path} answered {shape(answer)}; expected a list of records")
-        if not all(isinstance(record, dict) for record in answer):
+        if not {*map(type, answer)} <= {dict}:
             raise self._error(f"GET /{path} answered a list that holds something other than records")
         return answer
 
@@ -457,10 +449,12 @@ def record_id(record: Record) -> str:
 
     A record without either is known by a hash of its content.
     """
-    for field in ("identifier", "_id"):
-        value = record.get(field)
-        if isinstance(value, str) and value:
-            return value
+    identifier = record.get("identifier")
+    if identifier and type(identifier) is str:
+        return identifier
+    stored = record.get("_id")
+    if stored and type(stored) is str:
+        return stored
     return "sha-" + hashlib.sha256(orjson.dumps(record, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
 
 
@@ -468,11 +462,22 @@ def _unseen(page: Sequence[Record], seen: set[str]) -> list[Record]:
     fresh = []
     for record in page:
         stored = record.get("_id")
-        key = stored if isinstance(stored, str) and stored else record_id(record)
+        key = stored if stored and type(stored) is str else record_id(record)
         if key not in seen:
             seen.add(key)
             fresh.append(record)
     return fresh
+
+
+def _changes_of(page: Sequence[Record], seen: set[tuple[str, int]], start: int, end: int) -> list[Change]:
+    changes = []
+    for document in page:
+        modified = _modified(document)
+        key = (record_id(document), modified)
+        if start <= modified < end and key not in seen:
+            seen.add(key)
+            changes.append(Change(key[0], document, document.get("isValid") is False))
+    return changes
 
 
 def _v1_find(stream: Stream, start: int, end: int | None) -> dict[str, Any]:
@@ -502,18 +507,17 @@ def _bound_below(stream: Stream, page: Sequence[Record]) -> int | None:
 
     For texts with offsets it must do for a server that compares texts and for one that compares moments.
     """
-    bounds = []
-    for times in (
-        [_sort_time(stream, record) for record in page],
-        [parse_time(record.get(stream.time_field)) for record in page],
-    ):
-        known = [moment for moment in times if moment is not None]
-        if known:
-            bounds.append(min(known))
+
+    def oldest(times: Iterable[int | None]) -> int | None:
+        return min((moment for moment in times if moment is not None), default=None)
+
+    moments = oldest(parse_time(record.get(stream.time_field)) for record in page)
+    if stream.time_encoding is TimeEncoding.EPOCH_MS:
+        return None if moments is None else moments + 1
+    texts = oldest(_sort_time(stream, record) for record in page)
+    bounds = [bound for bound in (moments, texts) if bound is not None]
     if not bounds:
         return None
-    if stream.time_encoding is TimeEncoding.EPOCH_MS:
-        return max(bounds) + 1
     # As text, "…05Z" sorts after "…05.999Z": only the next second is surely later.
     return (max(bounds) // 1000 + 1) * 1000
 
@@ -550,7 +554,7 @@ def _sha1(secret: str) -> str:
 
 def _modified(document: Record) -> int:
     value = document.get("srvModified")
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int else 0
 
 
 def _unwrapped(answer: Any) -> dict[str, Any]:

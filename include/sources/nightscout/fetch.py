@@ -10,7 +10,7 @@ apart, for quarantine.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -79,13 +79,12 @@ def fetch_site(
     pages: list[Page] = []
     count = outside = 0
 
-    def take(records: Iterable[Record], days: set[date], lowest: int, highest: int) -> None:
+    def take(records: Sequence[Record], days: set[date], lowest: int, highest: int) -> None:
         nonlocal count, outside
         kept, kept_days = [], []
-        for record in records:
+        for record, day in zip(records, stream.days(records), strict=True):
             if record.get("isValid") is False:
                 continue
-            day = stream.day(record)
             if day in days:
                 kept.append(record)
                 kept_days.append(day)
@@ -102,7 +101,7 @@ def fetch_site(
 
     if stream.whole:
         documents = client.every_record(stream)
-        known = {day for document in documents if (day := stream.day(document)) is not None}
+        known = {*stream.days(documents)} - {None}
         if days_in_bronze:
             known |= days_in_bronze(client.site.site, None)
         windows |= {day for day in known if day < interval.end.date()}
@@ -151,14 +150,14 @@ def _changed_days(
         return set()
     days: set[date] = set()
     moved: list[str] = []
-    for change in client.changes(stream, *_by_its_clock(client, span)):
-        day = stream.day(change.record)
-        if day is not None:
-            days.add(day)
-        elif not change.deleted:
-            undated.append(change.record)
+    for changes in client.changes(stream, *_by_its_clock(client, span)):
+        for change, day in zip(changes, stream.days(each.record for each in changes), strict=True):
+            if day is not None:
+                days.add(day)
+            elif not change.deleted:
+                undated.append(change.record)
         if stream.movable:
-            moved.append(change.record_id)
+            moved += [change.record_id for change in changes]
     if moved and days_in_bronze:
         days |= days_in_bronze(client.site.site, moved)
     return days

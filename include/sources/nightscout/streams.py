@@ -1,7 +1,7 @@
 """The streams of a Nightscout site, each a frozen spec. A new stream or field is a line or two here."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -98,18 +98,17 @@ class Stream:
         return f"nightscout_{self.name}"
 
     def day(self, record: Record) -> date | None:
-        """The UTC day that the record belongs to; None if it states none that can be."""
-        moment = self.event_time(record)
-        return None if moment is None else day_of(moment)
+        """The UTC day that the record belongs to; None if it states none, or one before 1970 or from 2200 on."""
+        return self.days([record])[0]
+
+    def days(self, records: Iterable[Record]) -> list[date | None]:
+        """The UTC day of each record, as `day` has it."""
+        moments = map(self.event_time, records)
+        return [_date(moment // DAY_MS) if moment is not None and 0 <= moment < LAST_MS else None for moment in moments]
 
 
 # Columns that every row has, before the payload. `_dlt_load_id` follows the payload.
 LINEAGE = (*bronze.LINEAGE, "api_version", "site_time_zone", "site_units")
-
-
-def day_of(moment: int) -> date | None:
-    """The UTC day of epoch milliseconds; None before 1970 and from 2200 on, which no site can be asked for."""
-    return _date(moment // DAY_MS) if 0 <= moment < LAST_MS else None
 
 
 @lru_cache(maxsize=8192)
@@ -124,6 +123,8 @@ def milliseconds(moment: datetime) -> int:
 
 def parse_time(value: Any) -> int | None:
     """Epoch milliseconds of a number (epoch ms) or of an ISO 8601 text; a text without offset is UTC."""
+    if type(value) is int:  # first, as it is what nearly every record has
+        return value
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):

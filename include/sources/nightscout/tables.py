@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -96,14 +97,14 @@ def page_of(
     """
     columns: dict[str, pa.Array] = {
         "interval_date": pa.array(days, pa.date32()),
-        "record_id": pa.array([_stored(record_id(record)) for record in records], pa.string()),
+        "record_id": _texts([record_id(record) for record in records]),
     }
     conflicts: list[Conflict] = []
     declared = {column.field: column for column in stream.columns}
     for field in sorted(dict.fromkeys(chain.from_iterable(records)), key=lambda field: (field not in declared, field)):
         if field == "_id":
             continue
-        values = [record.get(field) for record in records]
+        values = _values(records, field)
         types = set(map(type, values)) - {type(None)}
         if not types:
             continue
@@ -128,6 +129,13 @@ def page_of(
             Conflict(field, kind.value, " and ".join(what for what, _ in found), site, len(odd), column is not None)
         )
     return Page(pa.table(columns), tuple(conflicts))
+
+
+def _values(records: Iterable[Record], field: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(field), records))  # of what all records have, in half the time
+    except KeyError:
+        return [record.get(field) for record in records]
 
 
 def payload_fields(pages: Iterable[Page], stream: Stream, bronze: Mapping[str, str]) -> list[pa.Field]:
@@ -219,15 +227,21 @@ def _array(values: Sequence[Any], kind: Kind) -> pa.Array | None:
         values = [None if value is None else _text(value) for value in values]
     elif kind is Kind.BIGINT and float in set(map(type, values)):
         values = [None if value is None else int(value // 1) for value in values]
+    if kind is Kind.TEXT:
+        return _texts(values)
     try:
-        array = pa.array(values, ARROW[kind])
+        return pa.array(values, ARROW[kind])
     except (OverflowError, pa.ArrowInvalid):
         if kind is not Kind.DOUBLE:
             return None
         # Whole numbers that a double holds only nearly.
         return pa.array([None if value is None else float(value) for value in values], ARROW[kind])
-    if kind is Kind.TEXT and NUL.encode() in array.buffers()[2].to_pybytes():
-        return pa.array([value and _stored(value) for value in values], ARROW[kind])
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    array = pa.array(values, pa.string())
+    if NUL.encode() in array.buffers()[2].to_pybytes():
+        return pa.array([value and _stored(value) for value in values], pa.string())
     return array
 
 
