@@ -1,7 +1,9 @@
 """What the steps of a flow import, once for all processes that are forked."""
 
+import gc
 import importlib
 
+from include.orchestration.preload import _fill_caches
 from include.quality.gx_import import great_expectations
 from tests.pipeline.flow import dbt_runner
 
@@ -21,3 +23,5 @@ for _module in (
 ):
     importlib.import_module(_module)
 dbt_runner()
+_fill_caches()
+gc.freeze()  # as LocalExecutor does before it forks a worker
