@@ -29,13 +29,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Model:
-    """A dbt model with what its YAML states: grain and key (under `config.meta`), columns and their types."""
+    """A dbt model with what its YAML states: grain, key and owner (under `config.meta`), columns and their types."""
 
     name: str
     description: str
     grain: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    owner: str = ""
 
 
 def models(layer: Layer, domain: str, manifest: Path = MANIFEST) -> list[Model]:
@@ -55,6 +56,7 @@ def models(layer: Layer, domain: str, manifest: Path = MANIFEST) -> list[Model]:
                 Column(column["name"], column.get("data_type") or "", column.get("description") or "")
                 for column in node["columns"].values()
             ),
+            owner=node["config"]["meta"].get("owner", ""),
         )
         for node in _manifest(manifest, manifest.stat().st_mtime if manifest.exists() else 0.0)["nodes"].values()
         if node["resource_type"] == "model" and node["original_file_path"].startswith(prefix)

@@ -105,14 +105,14 @@ def _read_manifest() -> None:
 
     It keeps compiled macros by their text, so that one that is edited later is compiled anew.
     """
-    from dbt.contracts.graph.manifest import Manifest
-    from dbt_common.clients.jinja import template_cache
-
     try:
+        from dbt.contracts.graph.manifest import Manifest
+        from dbt_common.clients.jinja import template_cache
+
         manifest = Manifest.from_msgpack(PARSED.read_bytes())
         manifest.build_flat_graph()
         next(iter(manifest.macros.values())).to_dict()
         for macro in manifest.macros.values():
             template_cache.get_node_template(macro)
     except Exception as error:  # noqa: BLE001 - the scheduler can do without; a dbt task says what is wrong with it
-        log.warning("%s could not be read ahead of the tasks: %s", PARSED, error)
+        log.warning("%s could not be read and compiled ahead of the tasks: %s", PARSED, error)

@@ -121,7 +121,7 @@ def layer(domain: str, name: Layer) -> Any:
 
     from include.dbt_project import MANIFEST, PROJECT_DIR, models
 
-    models(name, domain, MANIFEST)
+    built = models(name, domain, MANIFEST)
     profile = ProfileConfig(
         profile_name="lakehouse", target_name="folder", profiles_yml_filepath=PROJECT_DIR / "profiles.yml"
     )
@@ -131,8 +131,9 @@ def layer(domain: str, name: Layer) -> Any:
         "pool": TRANSFORM,
     }
     if name is Layer.BRONZE:
-        return _views(name, select=[name.selector(domain)], profile_config=profile, **arguments)
-    return DbtTaskGroup(
+        owner = ", ".join(sorted({model.owner for model in built}))
+        return _views(name, select=[name.selector(domain)], profile_config=profile, owner=owner, **arguments)
+    group = DbtTaskGroup(
         group_id=name.value,
         project_config=ProjectConfig(
             dbt_project_path=PROJECT_DIR, manifest_path=MANIFEST, install_dbt_deps=False, partial_parse=False
@@ -147,6 +148,11 @@ def layer(domain: str, name: Layer) -> Any:
         ),
         operator_args=arguments,
     )
+    if not group.children:
+        raise SetupError(
+            f"Cosmos makes no task of {name.selector(domain)}; expected one for each of {len(built)} models."
+        )
+    return group
 
 
 def _views(layer: Layer, **arguments: Any) -> TaskGroupType:

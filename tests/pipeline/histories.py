@@ -21,7 +21,7 @@ from include.interval import Interval, ranges
 from include.layers import Layer
 from include.local.nightscout import NightscoutSite
 from include.local.nightscout.query import iso
-from include.sources.nightscout.streams import DAY_MS, EPOCH, STREAMS, day_of
+from include.sources.nightscout.streams import DAY_MS, EPOCH, STREAMS
 from tests.faults import children
 from tests.faults.children import Commits
 from tests.pipeline.flow import Flow, require_same_rows
@@ -170,7 +170,7 @@ class World:
         """Runs that ask for the days that nobody has, and settle every debt; at least one."""
         days = set(self.due)
         for (_, stream, _), debt in self.debts.items():
-            changed = None if debt.at is None else day_of(debt.at)
+            changed = None if debt.at is None else EPOCH + timedelta(days=debt.at // DAY_MS)
             if STREAMS[stream].whole:
                 days.add(END - timedelta(days=1))
             elif changed is not None and FIRST <= changed < END:

@@ -25,4 +25,4 @@ def test_a_manifest_that_cannot_be_read_does_not_keep_the_scheduler_from_startin
     monkeypatch.setattr(preload, "PARSED", tmp_path / "partial_parse.msgpack")
     preload.PARSED.write_bytes(b"no msgpack")
     preload._read_manifest()
-    assert "could not be read ahead" in caplog.text
+    assert "could not be read and compiled ahead" in caplog.text
