@@ -196,6 +196,7 @@ def _prepare_dbt(domain: str, layer: Layer, context: Any, operator: Any) -> None
         **dbt_environment(lake, runtime.pseudonym_keys(domain, airflow_connection)),
         "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",  # those ran in `make test`
         "DBT_WRITE_JSON": "false",  # nobody reads the artifacts of a single task
+        "DBT_LOG_LEVEL_FILE": "none",  # dbt.log would go with Cosmos' folder; Airflow's log has what dbt says
     }
     os.environ.update(environment)
     operator.profile_config.target_name = environment["LAKE_DBT_TARGET"]
