@@ -6,6 +6,7 @@ What each state gives when nothing is killed is kept, and what is there after a 
 from functools import partial
 from typing import Any
 
+from include.lake import schemas
 from include.layers import Layer
 from include.local.nightscout import NightscoutSite
 from tests.faults import children
@@ -23,6 +24,8 @@ class Bench:
     def __init__(self, flow: Flow, site: NightscoutSite) -> None:
         self.flow, self._site, self._state, self._run = flow, site, 0, 0
         self._readings = sorted(each["identifier"] for each in self._site.documents("entries"))[:6]
+        with flow.lake.open() as connection:
+            schemas.ensure(connection)  # as set-up does
         children.run(flow, partial(Flow.run, first=WHOLE_RANGE.start.date(), end=WHOLE_RANGE.end.date())).value()
         self._gates = [children.run(flow, partial(gate, layer=layer)).value() for layer in Layer]
         self._lake: list[Rows] = []

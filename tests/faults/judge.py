@@ -78,6 +78,16 @@ def leftovers(flow: Flow) -> list[str]:
     return found
 
 
+def forget_history(flow: Flow) -> None:
+    """Let go of every snapshot but the newest and what readers see.
+
+    DuckLake's catalog has no indexes: after a thousand rounds, each would wait for it three times as long.
+    """
+    nothing = timedelta(0)
+    keep = Keep(snapshots=nothing, releases=nothing, files=nothing)
+    maintain(flow.lake, flow.marts, steps=(Step.EXPIRE, *SWEEP), keep=keep, home=flow.home)
+
+
 def sweep(flow: Flow) -> list[StepReport]:
     """Upkeep as `lake maintain` does it, as if the leftovers were old enough; afterwards there are none.
 

@@ -14,7 +14,7 @@ from include.release import ledger
 from tests.faults import children
 from tests.faults.bench import Bench, build, load
 from tests.faults.children import After, Before, Delay, Ended, Entering, Point, Step
-from tests.faults.judge import Difference, leftovers, sweep
+from tests.faults.judge import Difference, forget_history, leftovers, sweep
 from tests.faults.matrix import ROUNDS, Outcome
 from tests.faults.watch import Readers
 from tests.pipeline.conftest import flow_maker
@@ -130,6 +130,7 @@ def _rounds(bench: Bench, kill: Kill, outcome: Outcome, round_of: Callable[[Rand
         done = [round_of(Random(f"{kill.fault} {kill.at} {number}")) for number in range(ROUNDS)]
     found = len(leftovers(bench.flow))
     sweep(bench.flow)
+    forget_history(bench.flow)
     assert not fsck.check(bench.flow.lake).damage
     killed = sum(ended.killed for ended, _ in done)
     assert killed, "the step had always ended before it was killed"
