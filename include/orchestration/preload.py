@@ -65,6 +65,11 @@ def preload() -> None:
     executor = os.environ.get("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
     if "scheduler" not in sys.argv[1:2] or executor != "LocalExecutor":
         return
+    load()
+
+
+def load() -> None:
+    """Import the tasks' libraries and fill their caches."""
     from include.quality.gx_import import great_expectations
 
     great_expectations()

@@ -79,13 +79,13 @@ def leftovers(flow: Flow) -> list[str]:
 
 
 def forget_history(flow: Flow) -> None:
-    """Let go of every snapshot but the newest and what readers see.
+    """Let go of every snapshot but the newest and what readers see, once `sweep` has removed the rest.
 
     DuckLake's catalog has no indexes: after a thousand rounds, each would wait for it three times as long.
     """
     nothing = timedelta(0)
     keep = Keep(snapshots=nothing, releases=nothing, files=nothing)
-    maintain(flow.lake, flow.marts, steps=(Step.EXPIRE, *SWEEP), keep=keep, home=flow.home)
+    maintain(flow.lake, flow.marts, steps=(Step.EXPIRE, Step.CLEANUP), keep=keep, home=flow.home)
 
 
 def sweep(flow: Flow) -> list[StepReport]:

@@ -1,15 +1,12 @@
-"""What Airflow's scheduler has imported when it forks a task, once for all processes that are forked."""
+"""What Airflow's scheduler has imported when it forks a task, and what steps need: once for all that are forked."""
 
 import gc
-import importlib
 
-from include.orchestration.preload import MODULES, _fill_caches
-from include.quality.gx_import import great_expectations
+import include.orchestration.retry  # noqa: F401
+import tests.faults.bench  # noqa: F401
+from include.orchestration.preload import load
 from tests.pipeline.flow import dbt_runner
 
-great_expectations()
-for _module in (*MODULES, "include.orchestration.retry", "tests.faults.bench"):
-    importlib.import_module(_module)
+load()
 dbt_runner()
-_fill_caches()
 gc.freeze()  # as LocalExecutor does before it forks a worker
